@@ -1,0 +1,85 @@
+// The seam between the engine and a device: memory, copies, and kernels compiled from pieces of a plan.
+//
+// Core never dereferences a device address. A backend compiles each piece once, when a plan is made; a step then
+// only hands it addresses. Backends are modules of the same build as the host: this surface has no stability promise.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/base/status.h"
+#include "core/tensor/attrs.h"
+#include "core/tensor/view.h"
+
+namespace tenon {
+
+// What an op's plain kernel gets. Inputs may have any strides; outputs are contiguous and never overlap an input,
+// except that an element-wise op may get an output at the address of an equally laid out input.
+struct KernelArgs {
+  std::span<const View> in;
+  std::span<const View> out;
+  Attrs attrs;
+};
+using PlainKernel = Status (*)(const KernelArgs&);
+
+// One operation inside a piece. Inputs >= 0 are the piece's inputs; input ~k is output 0 of the piece's node k.
+struct PieceNode {
+  std::string_view op;  // registry id, "matmul/1"
+  PlainKernel plain = nullptr;
+  Attrs attrs;
+  std::vector<int> inputs;
+  std::vector<TensorType> outputs;
+};
+
+// A connected part of a plan that runs as one kernel: one operation, or a fused chain in topological order.
+struct Piece {
+  std::vector<PieceNode> nodes;
+  std::vector<Layout> inputs;
+  struct Output {
+    int node = 0, index = 0;  // index > 0 only for single-node pieces with several outputs
+  };
+  std::vector<Output> outputs;
+  const TensorType& output_type(size_t i) const {
+    return nodes[static_cast<size_t>(outputs[i].node)].outputs[static_cast<size_t>(outputs[i].index)];
+  }
+};
+
+// A compiled piece. Kernels own their attributes; run() is called by one thread at a time and in stream order.
+class Kernel {
+ public:
+  virtual ~Kernel() = default;
+  // Device addresses in the piece's order of inputs and outputs. `scratch` has scratch_bytes(), 64-byte aligned.
+  virtual Status run(std::span<void* const> in, std::span<void* const> out, void* scratch) = 0;
+  virtual size_t scratch_bytes() const { return 0; }
+  virtual std::string_view name() const = 0;  // shown by the profile: "onednn:matmul", "plain:sort"
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual std::string_view name() const = 0;  // "cpu", "reference", "cuda"
+
+  // Memory, 64-byte aligned. Addresses are the device's; arithmetic on them is allowed, dereferencing is not.
+  virtual Result<void*> allocate(size_t bytes) = 0;
+  virtual void release(void* p, size_t bytes) = 0;
+  virtual Status upload(void* device, const void* host, size_t bytes) = 0;
+  virtual Status download(void* host, const void* device, size_t bytes) = 0;
+  virtual Status copy(void* to, const void* from, size_t bytes) = 0;
+  virtual Status zero(void* p, size_t bytes) = 0;
+  virtual Status synchronize() = 0;
+
+  // Whether a chain of element-wise ops containing this one may become one piece.
+  virtual bool fuses(std::string_view op, DType dtype) const = 0;
+  // Bit i set: compile() is much faster when input i of the piece is contiguous; the planner then inserts a copy.
+  virtual uint32_t wants_contiguous(const Piece& piece) const = 0;
+  virtual Result<std::unique_ptr<Kernel>> compile(const Piece& piece) = 0;
+
+  virtual void set_threads(int n) = 0;
+  virtual int threads() const = 0;
+};
+
+}  // namespace tenon
