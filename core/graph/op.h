@@ -45,8 +45,8 @@ struct ViewSpec {
 // to every f64 input not listed in `constant`.
 struct Sample {
   std::vector<HostArray> in;
-  AttrList attrs;
-  std::vector<int> constant;
+  AttrList attrs = {};
+  std::vector<int> constant = {};
   double tolerance = 1e-6;  // relative, for the comparison with finite differences
 };
 
@@ -55,7 +55,7 @@ struct OpDef {
   int min_in = 1;
   int max_in = 1;  // -1: any number
   int n_out = 1;
-  std::span<const AttrSpec> attrs;
+  std::span<const AttrSpec> attrs = {};
   Status (*infer)(const InferArgs&) = nullptr;
   void (*vjp)(VjpArgs&) = nullptr;  // null: piecewise constant, the derivative is zero everywhere
   PlainKernel plain = nullptr;
