@@ -1,6 +1,6 @@
-// Counter-based random numbers (Philox4x32-10). Element i depends on (key, i) alone: the same numbers for any number of
-// threads and on any device. `key` is an i64 tensor of rank 0 (Graph::key); use a key for one call only, and derive
-// others with fold_in or, on the host, split_key. Results are constants to differentiation.
+// Counter-based random numbers (Philox4x32-10). Element i depends on (key, i) alone: the same numbers for any
+// number of threads and on any device. `key` is an i64 tensor of rank 0 (Graph::key); use a key for one call
+// only, and derive others with fold_in or, on the host, split_key. Results are constants to differentiation.
 #pragma once
 
 #include <span>

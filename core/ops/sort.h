@@ -14,10 +14,12 @@ struct Ranked {
 Tensor argsort(Tensor x, int axis = -1, bool descending = false);
 Tensor sort(Tensor x, int axis = -1, bool descending = false);
 Ranked sort_with_indices(Tensor x, int axis = -1, bool descending = false);
-// x: [.., N, ..] -> [.., k, ..]: the k largest, largest first; among equal ones the lowest index first. 0 <= k <= N.
+// x: [.., N, ..] -> [.., k, ..]: the k largest, largest first; among equal ones the lowest index first. 0 <=
+// k <= N.
 Ranked top_k(Tensor x, int64_t k, int axis = -1);
 
-// Quantile q in [0, 1] along `axis`, linear between the two nearest order statistics (numpy's default); axis dropped.
+// Quantile q in [0, 1] along `axis`, linear between the two nearest order statistics (numpy's default); axis
+// dropped.
 Tensor quantile(Tensor x, double q, int axis = -1);
 Tensor median(Tensor x, int axis = -1);
 
