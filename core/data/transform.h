@@ -1,0 +1,56 @@
+// Transforms: fitted on the training part, applied unchanged to whole data sets or batch by batch.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/data/dataset.h"
+#include "core/data/options.h"
+
+namespace tenon {
+
+class Transform {
+ public:
+  virtual ~Transform() = default;
+  // Learns what is needed from the training part (mean, range, ..); default: nothing.
+  virtual Status fit(const Dataset& train);
+  // Changes the columns in place. `key` drives augmentation only: same key, same result.
+  virtual Status apply(Columns& columns, uint64_t key) const = 0;
+  // Whether it is for training batches only (flip, crop): leave it out elsewhere.
+  virtual bool training_only() const { return false; }
+  // What fit learned, for a checkpoint; load(state()) makes an equal transform.
+  virtual Columns state() const;
+  virtual Status load(const Columns& state);
+};
+
+// Every transform has the option `column` (default "x"). Integers become f32 where the result is real.
+//   standardize         (x - mean) / std for each feature; std 0 -> 1; population std, as in scikit-learn
+//   minmax              to [low, high] (0, 1) for each feature; constant feature -> low
+//   scale               x * factor + offset                                    options factor (1), offset (0)
+//   normalize_channels  (x - mean[c]) / std[c], x: [N,C,...]; options mean, std (lists), else fitted
+//   impute              NaN -> mean | median of the training part              option with (median)
+//   one_hot             integers [N] -> f32 [N,classes]                        options classes (0 = largest
+//   seen in fit + 1), to (same column) reshape             each row to `shape`; one -1 allowed; default:
+//   [-1], flat   option shape (list of numbers) cast                to dtype option dtype flip mirrors each
+//   image left-right with `probability` (0.5), x: [N,...,H,W]      training only crop                pads by
+//   `padding` (4) zeros, cuts H x W at a random place, x: [N,...,H,W]   training only
+struct TransformInfo {
+  std::string_view id;
+  std::string_view summary;
+  Result<std::unique_ptr<Transform>> (*make)(const Options& options);
+};
+std::span<const TransformInfo> transforms();
+// Errors: no such id (with the nearest name), wrong options.
+Result<std::unique_ptr<Transform>> make_transform(std::string_view id, const Options& options);
+
+using TransformList = std::vector<std::shared_ptr<const Transform>>;
+
+// Fits each transform on `train` as changed by those before it, and applies it.
+Status fit_apply(std::span<const std::shared_ptr<Transform>> list, Dataset& train);
+// Applies in order; skips training_only ones unless `training`.
+Status apply_all(const TransformList& list, Columns& columns, uint64_t key, bool training);
+
+}  // namespace tenon
