@@ -48,6 +48,10 @@ struct Piece {
   }
 };
 
+// Limits of a fused chain: what a tile program's registers and pointer table hold.
+inline constexpr size_t kMaxPieceNodes = 32;
+inline constexpr size_t kMaxPieceInputs = 24;
+
 // A compiled piece. Kernels own their attributes; run() is called by one thread at a time and in stream order.
 class Kernel {
  public:

@@ -16,7 +16,7 @@ struct Hash128 {
     b = (b + v) * 0xc4ceb9fe1a85ec53u;
     b ^= b >> 29;
   }
-  void mix(std::span<const int64_t> vs) {
+  void mix_list(std::span<const int64_t> vs) {
     mix(vs.size());
     for (int64_t v : vs) mix(static_cast<uint64_t>(v));
   }

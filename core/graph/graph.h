@@ -5,6 +5,7 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "core/base/hash.h"
@@ -109,7 +110,7 @@ class Graph {
     Array array;  // set once evaluated (eager mode, to_host): a leaf for later plans
   };
   struct Leaf {
-    Array array;       // arrays
+    Array array = {};       // arrays
     double number = 0;  // floating scalars
     int64_t integer = 0;  // integer scalars and keys
     uint32_t value = 0;
@@ -121,6 +122,8 @@ class Graph {
   std::span<const uint32_t> inputs_of(const Node& n) const { return {input_ids_.data() + n.first_input, n.n_in}; }
   Attrs attrs_of(const Node& n) const { return {n.op->attrs, {words_.data() + n.first_word, n.n_words}}; }
   std::span<const Leaf> leaves() const { return leaves_; }
+  // Which of leaves() an input or scalar node is.
+  int64_t leaf_index(const Node& n) const { return words_[n.first_word]; }
   const Hash128& structure() const { return hash_; }
 
   // Derivative of a custom_gradient node, kept beside the graph.
@@ -134,6 +137,7 @@ class Graph {
   Tensor append(const OpDef& op, std::span<const Tensor> in, std::span<const int64_t> words,
                 std::span<const TensorType> outputs);
   Status run_eagerly(const Node& node);
+  void materialise_scalar(Tensor t);
 
   Runtime* runtime_;
   std::vector<Node> nodes_;
@@ -143,11 +147,16 @@ class Graph {
   std::vector<Leaf> leaves_;
   std::vector<CustomVjp> custom_vjps_;
   std::vector<TensorType> inferred_, in_types_;  // reused between calls
-  std::vector<const Buffer*> buffers_seen_;      // canonical order, for aliasing in the plan key
+  // Canonical numbers of the buffers met, and the leaves at each place in them: aliasing is part of the plan key.
+  std::unordered_map<const Buffer*, size_t> buffers_seen_;
+  std::unordered_map<uint64_t, std::vector<uint32_t>> array_leaves_;
   std::string scope_;
   Status status_;
   Hash128 hash_;
 };
+
+// Writes the number of a scalar or constant node in its dtype.
+void write_scalar(const Graph& g, const Graph::Node& n, void* to);
 
 inline DType Tensor::dtype() const { return graph_->values_[id_].type.dtype; }
 inline const Shape& Tensor::shape() const { return graph_->values_[id_].type.shape; }

@@ -1,0 +1,55 @@
+// A graph as the planner works on it: only what the roots need, free to be rewritten.
+#pragma once
+
+#include <vector>
+
+#include "core/graph/graph.h"
+
+namespace tenon {
+
+// An update of an evaluation: the array at `target` takes the value with this graph id.
+struct PlanUpdate {
+  Array target;
+  uint32_t value;
+};
+
+struct Program {
+  struct Node {
+    const OpDef* op;
+    std::vector<int64_t> words;
+    std::vector<int> in;   // values
+    std::vector<int> out;  // values
+    bool dead = false;
+    int cluster = -1;  // nodes of one cluster become one piece
+    Attrs attrs() const { return {op->attrs, words}; }
+  };
+  enum class Kind : uint8_t { array, scalar, computed };
+  struct Value {
+    TensorType type;
+    Kind kind = Kind::computed;
+    int leaf = -1;         // array: index of the plan's leaf; scalar: index of its slot
+    int producer = -1;     // computed: node
+    uint32_t graph_id = 0;
+  };
+
+  std::vector<Node> nodes;  // topological order
+  std::vector<Value> values;
+  std::vector<uint32_t> leaf_ids;    // graph value of each array leaf, in the order they were met
+  std::vector<Array> leaf_arrays;
+  std::vector<uint32_t> scalar_ids;  // graph value of each scalar or constant
+  std::vector<int> roots;            // values
+  std::vector<int> updates;          // values
+
+  // The part of the graph that the roots and updates need. Values already computed (Value::array) are leaves.
+  static Program extract(const Graph& g, std::span<const uint32_t> roots, std::span<const PlanUpdate> updates);
+
+  // Follows `forward` (value -> replacement) in all uses, then marks nodes that nothing needs any more.
+  void replace_and_sweep(const std::vector<int>& forward);
+};
+
+// Passes. Each keeps every root's bits.
+void eliminate_common_subexpressions(Program& p);
+void simplify(Program& p, const Graph& g);
+void fuse(Program& p, const Backend& backend);
+
+}  // namespace tenon

@@ -1,0 +1,68 @@
+// One Runtime per process (or per test): it owns the backend, the plan cache and the arena that steps run in.
+#pragma once
+
+#include <list>
+#include <memory>
+#include <unordered_map>
+
+#include "backends/backend.h"
+#include "core/base/hash.h"
+#include "core/tensor/array.h"
+
+namespace tenon {
+
+class Plan;
+
+struct RuntimeOptions {
+  bool eager = false;  // evaluate each node when it is built (TENON_EAGER=1): same results, friendly to a debugger
+  size_t plan_cache_bytes = size_t{64} << 20;
+  // Planner passes; turning one off changes speed and memory, never results.
+  bool pass_cse = true;
+  bool pass_simplify = true;
+  bool pass_fuse = true;
+  bool pass_inplace = true;
+};
+
+struct RuntimeStats {
+  int64_t evals = 0;         // plans run, whole steps and single eager nodes alike
+  int64_t plan_hits = 0;
+  int64_t plan_misses = 0;
+  int64_t kernels = 0;       // kernels launched
+  int64_t reads = 0;         // explicit evaluation points inside steps
+  size_t arena_bytes = 0;    // high-water mark
+};
+
+class Runtime {
+ public:
+  explicit Runtime(std::unique_ptr<Backend> backend, RuntimeOptions options = {});
+  ~Runtime();
+  Runtime(const Runtime&) = delete;
+  Runtime& operator=(const Runtime&) = delete;
+
+  Backend& backend() { return *backend_; }
+  const RuntimeOptions& options() const { return options_; }
+  RuntimeStats& stats() { return stats_; }
+
+  // The cached plan, marked as just used, or null.
+  std::shared_ptr<Plan> find_plan(const Hash128& key);
+  void remember_plan(const Hash128& key, std::shared_ptr<Plan> plan);
+  // Working memory of at least this size; valid until the next call.
+  Result<void*> arena(size_t bytes);
+  // Frees working memory and forgets all plans.
+  void clear();
+
+ private:
+  struct Entry {
+    Hash128 key;
+    std::shared_ptr<Plan> plan;
+  };
+  std::unique_ptr<Backend> backend_;
+  RuntimeOptions options_;
+  RuntimeStats stats_;
+  std::list<Entry> lru_;  // most recently used first
+  std::unordered_map<Hash128, std::list<Entry>::iterator, Hash128Hasher> plans_;
+  size_t plan_bytes_ = 0;
+  std::shared_ptr<Buffer> arena_;
+};
+
+}  // namespace tenon
