@@ -1,15 +1,7 @@
-// Counter-based random numbers: Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy
-// as 1, 2, 3", SC 2011) from Random123. Number i of a stream is a pure function of (key, i): no state, any
-// order, any thread count, the same on the host and on a device.
-//
-// Words of the Philox counter, so that draws and derived keys can never coincide under one key:
-//   {low 32 bits of i, high 32 bits of i, 0, 0}  block i of draws
-//   {low, high of n, 0, 1}                       split_key(key, n)
-//   {low, high of hash(label), 0, 2}             split_key(key, label)
-// The Philox key is {low 32 bits of key, high 32 bits of key}.
+// Random numbers on the host: keys, and a stream that reads the draws of one key in order. Built on the
+// counter-based generator of philox.h: number i of a stream is a pure function of (key, i), so the same
+// numbers come out whatever the order, the thread count or the device.
 #pragma once
-
-#include <Random123/philox.h>
 
 #include <array>
 #include <cmath>
@@ -21,18 +13,9 @@
 #include <utility>
 #include <vector>
 
+#include "core/base/philox.h"
+
 namespace tenon {
-
-using PhiloxBlock = std::array<uint32_t, 4>;
-
-// Four random 32-bit words for one counter.
-inline PhiloxBlock philox(uint64_t key, uint64_t counter, uint32_t word2 = 0, uint32_t word3 = 0) {
-  const r123::Philox4x32::ctr_type c = {
-      {static_cast<uint32_t>(counter), static_cast<uint32_t>(counter >> 32), word2, word3}};
-  const r123::Philox4x32::key_type k = {{static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32)}};
-  const r123::Philox4x32::ctr_type r = r123::Philox4x32{}(c, k);
-  return {r[0], r[1], r[2], r[3]};
-}
 
 // FNV-1a, 64 bits.
 constexpr uint64_t hash_label(std::string_view s) {
@@ -41,14 +24,12 @@ constexpr uint64_t hash_label(std::string_view s) {
   return h;
 }
 
-// A new key from an old one and a number or a label: independent streams for independent purposes.
-inline uint64_t split_key(uint64_t key, uint64_t index) {
-  const PhiloxBlock b = philox(key, index, 0, 1);
-  return b[0] | static_cast<uint64_t>(b[1]) << 32;
-}
+// A new key from an old one and a number or a label: independent streams for independent purposes. Labels
+// have their own half of the splitting domain, so that no label can coincide with a number.
+inline uint64_t split_key(uint64_t key, uint64_t index) { return philox_split(key, index); }
 inline uint64_t split_key(uint64_t key, std::string_view label) {
-  const PhiloxBlock b = philox(key, hash_label(label), 0, 2);
-  return b[0] | static_cast<uint64_t>(b[1]) << 32;
+  const auto b = philox(key, hash_label(label), philox_domain::kSplit | 1);
+  return join_words(b[0], b[1]);
 }
 
 // [0, 1) from one 32-bit word (24 bits kept: exact in f32) or two (53 bits, f64).
@@ -65,7 +46,7 @@ class Philox {
 
   uint32_t next_u32() {
     if (at_ == 4) {
-      block_ = philox(key_, counter_++);
+      block_ = philox(key_, counter_++, philox_domain::kDraw);
       at_ = 0;
     }
     return block_[at_++];
@@ -114,7 +95,7 @@ class Philox {
  private:
   uint64_t key_;
   uint64_t counter_ = 0;
-  PhiloxBlock block_{};
+  std::array<uint32_t, 4> block_{};
   size_t at_ = 4;
   double spare_ = 0;
   bool has_spare_ = false;
