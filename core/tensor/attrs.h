@@ -76,7 +76,7 @@ class Attrs {
       if (s.name == name) return at;
       at += s.kind == AttrKind::ints ? 1 + static_cast<size_t>(words_[at]) : 1;
     }
-    assert(!"attribute not in the op's signature");
+    assert(false && "attribute not in the signature of the op");
     return 0;
   }
   std::span<const AttrSpec> spec_;

@@ -51,7 +51,6 @@ class Dims {
   const int64_t* end() const { return d_.data() + size_; }
   int64_t* begin() { return d_.data(); }
   int64_t* end() { return d_.data() + size_; }
-  operator std::span<const int64_t>() const { return {d_.data(), static_cast<size_t>(size_)}; }
   bool contains(int64_t v) const { return std::find(begin(), end(), v) != end(); }
   friend bool operator==(const Dims& a, const Dims& b) { return std::equal(a.begin(), a.end(), b.begin(), b.end()); }
 
