@@ -1,0 +1,64 @@
+// Memory, copies and the choice of a kernel for each piece.
+#include <cstring>
+#include <new>
+
+#include "backends/cpu/cpu.h"
+#include "backends/cpu/kernels.h"
+#include "backends/cpu/memory.h"
+#include "backends/cpu/parallel.h"
+
+namespace tenon {
+namespace cpu {
+namespace {
+
+class CpuBackend final : public Backend {
+ public:
+  CpuBackend() { context_.threads = omp_get_max_threads(); }
+  std::string_view name() const override { return "cpu"; }
+
+  Result<void*> allocate(size_t bytes) override { return pool_.allocate(bytes); }
+  void release(void* p, size_t bytes) override { pool_.release(p, bytes); }
+  Status upload(void* device, const void* host, size_t bytes) override { return copy(device, host, bytes); }
+  Status download(void* host, const void* device, size_t bytes) override { return copy(host, device, bytes); }
+  Status copy(void* to, const void* from, size_t bytes) override {
+    if (bytes) std::memcpy(to, from, bytes);
+    return Status::ok();
+  }
+  Status zero(void* p, size_t bytes) override {
+    if (bytes) std::memset(p, 0, bytes);
+    return Status::ok();
+  }
+  Status synchronize() override { return Status::ok(); }
+
+  bool fuses(std::string_view, DType) const override { return false; }
+
+  uint32_t wants_contiguous(const Piece& piece) const override {
+    if (piece.nodes.size() != 1) return 0;
+    const KernelEntry* entry = find_kernel(piece.nodes[0].op);
+    return entry && entry->wants_contiguous ? entry->wants_contiguous(piece) : 0;
+  }
+
+  Result<std::unique_ptr<Kernel>> compile(const Piece& piece) override {
+    if (piece.nodes.empty()) return internal_error("cpu: a piece without operations can't be compiled");
+    if (piece.nodes.size() == 1)
+      if (const KernelEntry* entry = find_kernel(piece.nodes[0].op))
+        if (std::unique_ptr<Kernel> kernel = entry->make(context_, piece)) return kernel;
+    for (const PieceNode& node : piece.nodes)
+      if (!node.plain) return unsupported("cpu: operation '" + std::string(node.op) + "' has no kernel");
+    return make_plain_kernel(piece);
+  }
+
+  void set_threads(int n) override { context_.threads = n > 0 ? n : 1; }
+  int threads() const override { return context_.threads; }
+
+ private:
+  MemoryPool pool_;
+  Context context_;
+};
+
+}  // namespace
+}  // namespace cpu
+
+std::unique_ptr<Backend> make_cpu_backend() { return std::make_unique<cpu::CpuBackend>(); }
+
+}  // namespace tenon

@@ -1,0 +1,57 @@
+#include "backends/cpu/dnnl_call.h"
+
+#include <omp.h>
+
+namespace tenon::cpu {
+
+DnnlState& dnnl_state(Context& context) {
+  if (!context.dnnl) context.dnnl = std::make_shared<DnnlState>();
+  return *context.dnnl;
+}
+
+void use_threads(const Context& context) {
+  if (omp_get_max_threads() != context.threads) omp_set_num_threads(context.threads);
+}
+
+std::optional<dnnl::memory::data_type> dnnl_type(DType t) {
+  switch (t) {
+    case DType::f32:
+      return dnnl::memory::data_type::f32;
+    case DType::bf16:
+      return dnnl::memory::data_type::bf16;
+    default:
+      return std::nullopt;
+  }
+}
+
+dnnl::memory::desc dnnl_desc(const Layout& l) {
+  dnnl::memory::dims dims(l.shape.begin(), l.shape.end()), strides(l.strides.begin(), l.strides.end());
+  return {dims, *dnnl_type(l.dtype), strides};
+}
+
+dnnl::primitive_attr dnnl_attributes() {
+  dnnl::primitive_attr attr;
+  attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  return attr;
+}
+
+size_t DnnlCall::add(int dnnl_arg, const dnnl::memory::desc& desc) {
+  memories_.emplace_back(desc, dnnl_state(*context_).engine, nullptr);
+  args_.push_back({dnnl_arg, memories_.back().get()});
+  return args_.size() - 1;
+}
+
+void DnnlCall::set(size_t argument, const void* address) {
+  dnnl_memory_set_data_handle(args_[argument].memory, const_cast<void*>(address));
+}
+
+Status DnnlCall::run() {
+  use_threads(*context_);
+  // The C entry point takes the arguments as they are; the C++ one builds a map at each call.
+  const dnnl_status_t status = dnnl_primitive_execute(primitive_.get(), dnnl_state(*context_).stream.get(),
+                                                      static_cast<int>(args_.size()), args_.data());
+  if (status == dnnl_success) return Status::ok();
+  return internal_error("oneDNN failed with status " + std::to_string(status) + " while running a primitive");
+}
+
+}  // namespace tenon::cpu

@@ -1,0 +1,61 @@
+// oneDNN primitives with their memory objects, made when a piece is compiled and run with changing addresses.
+#pragma once
+
+#include <dnnl.hpp>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "backends/cpu/kernels.h"
+
+namespace tenon::cpu {
+
+// The engine and the (synchronous) stream that all primitives of a backend run on. oneDNN itself keeps
+// recently made primitives by problem, so that equal pieces share their generated code.
+struct DnnlState {
+  dnnl::engine engine{dnnl::engine::kind::cpu, 0};
+  dnnl::stream stream{engine};
+};
+DnnlState& dnnl_state(Context& context);
+
+// Makes oneDNN use the backend's number of threads from here on (it asks OpenMP).
+void use_threads(const Context& context);
+
+std::optional<dnnl::memory::data_type> dnnl_type(DType t);
+dnnl::memory::desc dnnl_desc(const Layout& layout);
+
+// One primitive. Arguments are added once, in any order; set() gives argument i its address for the next run.
+class DnnlCall {
+ public:
+  DnnlCall() = default;
+  DnnlCall(Context& context, dnnl::primitive primitive)
+      : context_(&context), primitive_(std::move(primitive)) {}
+  // Returns the argument's number for set().
+  size_t add(int dnnl_arg, const dnnl::memory::desc& desc);
+  void set(size_t argument, const void* address);
+  Status run();
+
+ private:
+  Context* context_ = nullptr;
+  dnnl::primitive primitive_;
+  std::vector<dnnl::memory> memories_;
+  std::vector<dnnl_exec_arg_t> args_;
+};
+
+// Attributes for primitives whose scratch memory comes from the plan's arena.
+dnnl::primitive_attr dnnl_attributes();
+
+inline constexpr size_t align64(size_t bytes) { return (bytes + 63) & ~size_t{63}; }
+
+// Runs `make`, which may throw dnnl::error for what oneDNN can't do; then, as for null, the piece is
+// declined.
+template <class F>
+std::unique_ptr<Kernel> decline_on_error(F&& make) {
+  try {
+    return make();
+  } catch (const dnnl::error&) {
+    return nullptr;
+  }
+}
+
+}  // namespace tenon::cpu

@@ -1,0 +1,55 @@
+// Fast kernels register themselves by op id, one list per file; what none takes runs on the op's plain
+// kernel.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "backends/backend.h"
+
+namespace tenon::cpu {
+
+struct DnnlState;
+// State shared by the kernels of one backend.
+struct Context {
+  int threads = 1;
+  std::shared_ptr<DnnlState> dnnl;  // made by the first kernel that needs it
+};
+
+// Compiles a single-node piece, or returns null to decline it.
+using KernelFactory = std::unique_ptr<Kernel> (*)(Context&, const Piece&);
+
+struct KernelEntry {
+  std::string_view op;
+  KernelFactory make = nullptr;
+  // Inputs that make() takes only when contiguous; null: any layout will do.
+  uint32_t (*wants_contiguous)(const Piece&) = nullptr;
+};
+
+std::span<const KernelEntry> matmul_kernels();
+
+// Every input that is not contiguous.
+uint32_t all_contiguous(const Piece& piece);
+inline bool inputs_contiguous(const Piece& piece) { return all_contiguous(piece) == 0; }
+
+// Null when no fast kernel exists for the op.
+const KernelEntry* find_kernel(std::string_view op);
+
+// Runs the nodes of a piece one after the other on their plain kernels, inner results in scratch memory.
+std::unique_ptr<Kernel> make_plain_kernel(const Piece& piece);
+
+// A copy of an operation's attributes that outlives the graph it came from.
+class OwnedAttrs {
+ public:
+  explicit OwnedAttrs(const Attrs& a) : spec_(a.spec()), words_(a.words().begin(), a.words().end()) {}
+  Attrs get() const { return {spec_, words_}; }
+
+ private:
+  std::span<const AttrSpec> spec_;  // part of the op's definition: static
+  std::vector<int64_t> words_;
+};
+
+}  // namespace tenon::cpu

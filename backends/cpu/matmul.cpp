@@ -1,0 +1,127 @@
+// matmul on oneDNN: batched, with broadcast batch dimensions and plain or transposed operands read in place.
+#include "backends/cpu/dnnl_call.h"
+
+namespace tenon::cpu {
+namespace {
+
+// a: [.., M, K]  b: [.., K, N]  ->  [.., M, N]
+struct Problem {
+  Layout a, b, c;
+};
+
+// Whether oneDNN reads the matrices of this operand in place: rows or columns lie without gaps inside them.
+bool readable(const Layout& l) {
+  const int r = l.shape.rank() - 2, c = r + 1;
+  for (int i = 0; i < r; ++i)
+    if (l.shape[i] > 1 && l.strides[i] < 0) return false;
+  const auto unit = [&](int fast, int slow) {
+    return (l.strides[fast] == 1 || l.shape[fast] == 1) &&
+           (l.shape[slow] == 1 || l.strides[slow] >= l.shape[fast]);
+  };
+  return unit(c, r) || unit(r, c);
+}
+
+// Strides of dimensions of size 1 mean nothing to us, but oneDNN recognises layouts by them. A repeated batch
+// dimension (stride 0) becomes one that oneDNN broadcasts.
+Layout canonical(Layout l) {
+  const int r = l.shape.rank() - 2, c = r + 1;
+  if (l.shape[c] == 1 && l.strides[r] != 1) l.strides[c] = 1;
+  if (l.shape[r] == 1) l.strides[r] = l.strides[c] == 1 ? l.shape[c] : 1;
+  if (l.shape[c] == 1) l.strides[c] = l.strides[r] == 1 ? l.shape[r] : 1;
+  int64_t extent = std::max(l.strides[r] * l.shape[r], l.strides[c] * l.shape[c]);
+  for (int i = r - 1; i >= 0; --i) {
+    if (l.strides[i] == 0) l.shape[i] = 1;
+    if (l.shape[i] == 1)
+      l.strides[i] = extent;
+    else
+      extent = std::max(extent, l.strides[i] * l.shape[i]);
+  }
+  return l;
+}
+
+Layout with_rank(Layout l, int rank) {
+  while (l.shape.rank() < rank) {
+    l.shape.insert(0, 1);
+    l.strides.insert(0, 0);
+  }
+  return l;
+}
+
+// [.., M, K] x [K, N] is one large matrix product when a's rows follow each other evenly.
+Problem merge_rows(const Problem& p) {
+  const int rank = p.c.shape.rank();
+  int64_t rows = 1;
+  for (int i = 0; i < rank - 2; ++i)
+    if (p.b.shape[i] != 1 || p.a.shape[i] != p.c.shape[i]) return p;
+  int64_t stride = 0;
+  for (int i = rank - 2; i >= 0; --i) {
+    if (p.a.shape[i] == 1) continue;
+    if (rows == 1)
+      stride = p.a.strides[i];
+    else if (p.a.strides[i] != stride * rows)
+      return p;
+    rows *= p.a.shape[i];
+  }
+  if (rows > 1 && stride == 0) return p;
+  const int64_t k = p.a.shape[rank - 1], n = p.c.shape[rank - 1];
+  Problem m;
+  m.a = Layout(p.a.dtype, {rows, k}, {stride, p.a.strides[rank - 1]});
+  m.b = Layout(p.b.dtype, {k, n}, {p.b.strides[rank - 2], p.b.strides[rank - 1]});
+  m.c = Layout(TensorType{p.c.dtype, {rows, n}});
+  return readable(m.a) ? m : p;
+}
+
+class DnnlMatmul final : public Kernel {
+ public:
+  DnnlMatmul(Context& context, const Problem& p) {
+    const auto a = dnnl_desc(p.a), b = dnnl_desc(p.b), c = dnnl_desc(p.c);
+    const dnnl::matmul::primitive_desc pd(dnnl_state(context).engine, a, b, c, dnnl_attributes());
+    call_ = DnnlCall(context, dnnl::matmul(pd));
+    a_ = call_.add(DNNL_ARG_SRC, a);
+    b_ = call_.add(DNNL_ARG_WEIGHTS, b);
+    c_ = call_.add(DNNL_ARG_DST, c);
+    scratch_ = call_.add(DNNL_ARG_SCRATCHPAD, pd.scratchpad_desc());
+    scratch_bytes_ = pd.scratchpad_desc().get_size();
+  }
+  Status run(std::span<void* const> in, std::span<void* const> out, void* scratch) override {
+    call_.set(a_, in[0]);
+    call_.set(b_, in[1]);
+    call_.set(c_, out[0]);
+    call_.set(scratch_, scratch);
+    return call_.run();
+  }
+  size_t scratch_bytes() const override { return scratch_bytes_; }
+  std::string_view name() const override { return "onednn:matmul"; }
+
+ private:
+  DnnlCall call_;
+  size_t a_ = 0, b_ = 0, c_ = 0, scratch_ = 0, scratch_bytes_ = 0;
+};
+
+uint32_t matmul_wants_contiguous(const Piece& piece) {
+  uint32_t mask = 0;
+  for (size_t i = 0; i < 2; ++i)
+    if (piece.inputs[i].shape.rank() >= 2 && !readable(piece.inputs[i])) mask |= 1u << i;
+  return mask;
+}
+
+std::unique_ptr<Kernel> make_matmul(Context& context, const Piece& piece) {
+  const Layout &a = piece.inputs[0], &b = piece.inputs[1];
+  const TensorType& c = piece.output_type(0);
+  if (!dnnl_type(a.dtype) || a.shape.rank() < 2 || b.shape.rank() < 2) return nullptr;
+  if (a.numel() == 0 || b.numel() == 0 || matmul_wants_contiguous(piece)) return nullptr;
+  const int rank = c.shape.rank();
+  Problem p = merge_rows({with_rank(a, rank), with_rank(b, rank), Layout(c)});
+  p.a = canonical(p.a);
+  p.b = canonical(p.b);
+  return decline_on_error([&] { return std::make_unique<DnnlMatmul>(context, p); });
+}
+
+}  // namespace
+
+std::span<const KernelEntry> matmul_kernels() {
+  static constexpr KernelEntry entries[] = {{"matmul/1", make_matmul, matmul_wants_contiguous}};
+  return entries;
+}
+
+}  // namespace tenon::cpu
