@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <map>
 #include <string>
 #include <string_view>
@@ -16,6 +17,10 @@ namespace tenon {
 using OptionValue =
     std::variant<bool, int64_t, double, std::string, std::vector<std::string>, std::vector<double>>;
 using Options = std::map<std::string, OptionValue>;
+
+// Error unless `value` is one of `choices`, with the nearest.
+Status check_choice(std::string_view name, std::string_view value,
+                    std::initializer_list<std::string_view> choices);
 
 // Binds options to variables: one `get` for each option that exists, then `finish`.
 //   OptionBinder bind(options);
@@ -33,18 +38,13 @@ class OptionBinder {
   OptionBinder& get(std::string_view name, std::string& out);
   OptionBinder& get(std::string_view name, std::vector<std::string>& out);
   OptionBinder& get(std::string_view name, std::vector<double>& out);
-  // A string that must be one of `choices`.
-  OptionBinder& choice(std::string_view name, std::string& out,
-                       std::initializer_list<std::string_view> choices);
-  // Also checks low <= value <= high.
-  OptionBinder& range(std::string_view name, int64_t& out, int64_t low, int64_t high);
-  OptionBinder& range(std::string_view name, double& out, double low, double high);
   // The first error, if any; otherwise complains about options that were never asked for.
   Status finish();
 
  private:
   const OptionValue* find(std::string_view name);
   void fail(std::string message);
+  void wrong_type(std::string_view name, std::string_view expected, const OptionValue& got);
 
   const Options& options_;
   std::vector<std::string> known_;

@@ -15,10 +15,12 @@ namespace tenon {
 class Transform {
  public:
   virtual ~Transform() = default;
-  // Learns what is needed from the training part (mean, range, ..); default: nothing.
+  // Learns what is needed from the training part (mean, range, ..); default: nothing. Error: no such column,
+  // NaN.
   virtual Status fit(const Dataset& train);
   // Changes the columns in place. `key` drives augmentation only: same key, same result.
   virtual Status apply(Columns& columns, uint64_t key) const = 0;
+  virtual bool needs_fit() const { return false; }
   // Whether it is for training batches only (flip, crop): leave it out elsewhere.
   virtual bool training_only() const { return false; }
   // What fit learned, for a checkpoint; load(state()) makes an equal transform.
@@ -48,8 +50,10 @@ Result<std::unique_ptr<Transform>> make_transform(std::string_view id, const Opt
 
 using TransformList = std::vector<std::shared_ptr<const Transform>>;
 
-// Fits each transform on `train` as changed by those before it, and applies it.
-Status fit_apply(std::span<const std::shared_ptr<Transform>> list, Dataset& train);
+// Fits each transform that needs it on `train` as changed by those before it. `train` itself is left alone
+// (it is copied only when a transform that learns follows one that changes), so that transforms may be
+// applied batch by batch.
+Status fit_all(const std::vector<std::shared_ptr<Transform>>& list, const Dataset& train);
 // Applies in order; skips training_only ones unless `training`.
 Status apply_all(const TransformList& list, Columns& columns, uint64_t key, bool training);
 

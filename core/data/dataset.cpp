@@ -1,0 +1,161 @@
+#include "core/data/dataset.h"
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "core/base/nearest.h"
+
+namespace tenon {
+namespace {
+
+std::string number_text(double v) {
+  std::string s = std::to_string(v);
+  if (s.find('.') != std::string::npos) {
+    s.erase(s.find_last_not_of('0') + 1);
+    if (s.back() == '.') s.pop_back();
+  }
+  return s;
+}
+
+size_t row_bytes(const HostArray& a) {
+  return a.shape()[0] == 0 ? 0 : a.size_bytes() / static_cast<size_t>(a.shape()[0]);
+}
+
+}  // namespace
+
+std::string Schema::to_json() const {
+  const nlohmann::json j = {{"feature_names", feature_names},
+                            {"class_names", class_names},
+                            {"vocabulary", vocabulary},
+                            {"text_level", text_level},
+                            {"categories", categories},
+                            {"fills", fills},
+                            {"features", features}};
+  // Names come from files and need not be UTF-8.
+  return j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+Result<Schema> Schema::from_json(std::string_view text) {
+  try {
+    const nlohmann::json j = nlohmann::json::parse(text);
+    Schema s;
+    j.at("feature_names").get_to(s.feature_names);
+    j.at("class_names").get_to(s.class_names);
+    j.at("vocabulary").get_to(s.vocabulary);
+    j.at("text_level").get_to(s.text_level);
+    j.at("categories").get_to(s.categories);
+    j.at("fills").get_to(s.fills);
+    j.at("features").get_to(s.features);
+    return s;
+  } catch (const nlohmann::json::exception& e) {
+    return invalid(std::string("the stored data schema is damaged: ") + e.what());
+  }
+}
+
+Status Dataset::add(std::string name, HostArray values) {
+  if (values.shape().rank() == 0)
+    return invalid("column '" + name + "' is a scalar; its first axis must be the samples");
+  const int64_t rows = values.shape()[0];
+  if (size_ < 0) size_ = rows;
+  if (rows != size_)
+    return invalid("column '" + name + "' has " + std::to_string(rows) + " samples, the others have " +
+                   std::to_string(size_));
+  columns_.insert_or_assign(std::move(name), std::move(values));
+  return Status::ok();
+}
+
+void Dataset::add_ids() {
+  if (has("id") || size_ < 0) return;
+  HostArray ids(DType::i64, Shape{size_});
+  std::iota(ids.as<int64_t>().begin(), ids.as<int64_t>().end(), int64_t{0});
+  columns_.emplace("id", std::move(ids));
+}
+
+Result<const HostArray*> Dataset::column(std::string_view name) const {
+  if (const auto it = columns_.find(name); it != columns_.end()) return &it->second;
+  std::vector<std::string> names;
+  for (const auto& [n, a] : columns_) names.push_back(n);
+  return not_found("the data has no column '" + std::string(name) + "'" + did_you_mean(name, names));
+}
+
+HostArray gather_rows(const HostArray& a, std::span<const int64_t> rows) {
+  Shape shape = a.shape();
+  shape[0] = static_cast<int64_t>(rows.size());
+  HostArray out(a.dtype(), shape);
+  const size_t bytes = row_bytes(a);
+  if (bytes == 0) return out;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    assert(rows[i] >= 0 && rows[i] < a.shape()[0]);
+    std::memcpy(out.data() + i * bytes, a.data() + static_cast<size_t>(rows[i]) * bytes, bytes);
+  }
+  return out;
+}
+
+Dataset Dataset::take(std::span<const int64_t> rows) const {
+  Dataset out(static_cast<int64_t>(rows.size()));
+  out.schema = schema;
+  for (const auto& [name, values] : columns_) out.columns_.emplace(name, gather_rows(values, rows));
+  return out;
+}
+
+Status Dataset::append(const Dataset& other) {
+  if (columns_.size() != other.columns_.size())
+    return invalid("has " + std::to_string(other.columns_.size()) + " columns, the files before it have " +
+                   std::to_string(columns_.size()));
+  Columns joined;
+  for (const auto& [name, a] : columns_) {
+    const auto it = other.columns_.find(name);
+    if (it == other.columns_.end()) return invalid("has no column '" + name + "', the files before it have");
+    const HostArray& b = it->second;
+    Shape shape = a.shape(), same = b.shape();
+    same[0] = shape[0];
+    if (b.dtype() != a.dtype() || !(same == shape))
+      return invalid("column '" + name + "' is " + std::string(name_of(b.dtype())) + to_string(b.shape()) +
+                     ", in the files before it " + std::string(name_of(a.dtype())) + to_string(a.shape()));
+    shape[0] += b.shape()[0];
+    HostArray c(a.dtype(), shape);
+    if (a.size_bytes()) std::memcpy(c.data(), a.data(), a.size_bytes());
+    if (b.size_bytes()) std::memcpy(c.data() + a.size_bytes(), b.data(), b.size_bytes());
+    joined.emplace(name, std::move(c));
+  }
+  columns_ = std::move(joined);
+  size_ += other.size_;
+  return Status::ok();
+}
+
+Status check_labels(const HostArray& labels, int64_t classes, std::string_view column) {
+  const int64_t n = labels.numel();
+  const int64_t width = labels.shape().rank() > 0 && labels.shape()[0] > 0 ? n / labels.shape()[0] : 1;
+  for (int64_t i = 0; i < n; ++i) {
+    const double v = labels.at(i);
+    if (v >= 0 && v < static_cast<double>(classes) && std::floor(v) == v) continue;
+    return invalid("column '" + std::string(column) + "', row " + std::to_string(i / width) + ": label " +
+                   number_text(v) + " is not a whole number in 0.." + std::to_string(classes - 1) +
+                   "; correct the data or the number of classes");
+  }
+  return Status::ok();
+}
+
+Status check_finite(const HostArray& values, std::string_view column,
+                    std::span<const std::string> feature_names) {
+  if (!is_floating(values.dtype())) return Status::ok();
+  const int64_t n = values.numel();
+  const int64_t width = values.shape().rank() > 0 && values.shape()[0] > 0 ? n / values.shape()[0] : 1;
+  for (int64_t i = 0; i < n; ++i) {
+    const double v = values.at(i);
+    if (std::isfinite(v)) continue;
+    const int64_t feature = i % width;
+    std::string where = "column '" + std::string(column) + "', row " + std::to_string(i / width);
+    if (width > 1) {
+      where += ", feature " + std::to_string(feature);
+      if (static_cast<int64_t>(feature_names.size()) == width)
+        where += " ('" + feature_names[static_cast<size_t>(feature)] + "')";
+    }
+    return invalid(where + " is " + (std::isnan(v) ? "NaN" : "infinite") +
+                   "; correct the value, or drop or impute missing ones");
+  }
+  return Status::ok();
+}
+
+}  // namespace tenon
