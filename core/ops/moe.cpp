@@ -94,13 +94,6 @@ Status infer_grouped(const InferArgs& a) {
   return Status::ok();
 }
 
-template <class F>
-Status dispatch_floating(DType t, F&& f) {
-  if (t == DType::f64) return f(double{});
-  if (t == DType::bf16) return f(bf16{});
-  return f(float{});
-}
-
 template <class T, class M>
 void store_matrix(const M& m, T* to) {
   const int64_t rows = m.rows(), cols = m.cols();

@@ -1,0 +1,184 @@
+#include "core/nn/module.h"
+
+#include <algorithm>
+#include <map>
+
+#include "core/ops/shape.h"
+
+namespace tenon::nn {
+
+Tensor Context::parameter(const Parameter& p) const {
+  const auto it = substitutes_.find(&p);
+  return it != substitutes_.end() ? it->second : graph_.input(p.value);
+}
+
+Tensor Context::state(const Parameter& p) const {
+  for (const auto& [state, value] : states_)
+    if (state.get() == &p) return value;
+  return parameter(p);
+}
+
+void Context::update(const ParameterPtr& p, Tensor value) {
+  for (auto& [state, old] : states_)
+    if (state == p) {
+      old = value;
+      return;
+    }
+  states_.emplace_back(p, value);
+}
+
+std::vector<Update> Context::updates() const {
+  std::vector<Update> out;
+  for (const auto& [p, value] : states_) out.push_back({p->value, value});
+  return out;
+}
+
+Tensor Context::next_key() { return graph_.key(split_key(key_, keys_used_++)); }
+
+Tensor Context::output_of(std::string_view module_name) const {
+  for (auto it = outputs_.rbegin(); it != outputs_.rend(); ++it)
+    if (it->first->name() == module_name) return it->second;
+  return {};
+}
+
+Tensor Module::operator()(Context& ctx, std::span<const Tensor> in) const {
+  const Tensor y = forward_(ctx, in);
+  ctx.record(*this, y);
+  return y;
+}
+
+void Module::collect(bool states, std::vector<ParameterPtr>& out) const {
+  for (const ParameterPtr& p : owned_)
+    if ((p->kind == Kind::state) == states && std::find(out.begin(), out.end(), p) == out.end())
+      out.push_back(p);
+  for (const ModulePtr& c : children_) c->collect(states, out);
+}
+
+std::vector<ParameterPtr> Module::parameters() const {
+  std::vector<ParameterPtr> out;
+  collect(false, out);
+  return out;
+}
+
+std::vector<ParameterPtr> Module::states() const {
+  std::vector<ParameterPtr> out;
+  collect(true, out);
+  return out;
+}
+
+struct Builder::Shared {
+  Shared(Runtime& r, uint64_t s, DType t) : graph(r), seed(s), dtype(t) {}
+  Graph graph;  // scratch: shapes are inferred by building each layer's graph on zeros
+  uint64_t seed;
+  DType dtype;
+  Status status;
+  std::map<std::string, ParameterPtr> parameters;
+};
+
+Builder::Builder(Runtime& runtime, uint64_t seed, DType dtype)
+    : shared_(std::make_shared<Shared>(runtime, seed, dtype)) {}
+
+std::string Builder::path_of(std::string_view name) const {
+  return path_.empty() ? std::string(name) : path_ + "." + std::string(name);
+}
+
+Builder Builder::child(std::string_view name) const {
+  Builder b = *this;
+  b.path_ = path_of(name);
+  return b;
+}
+
+DType Builder::dtype() const { return shared_->dtype; }
+const Status& Builder::status() const { return shared_->status; }
+
+ParameterPtr Builder::parameter(std::string_view name, const Shape& shape, const Initializer& init,
+                                Kind kind) const {
+  return parameter(name, shape, init, kind, fan_of(shape));
+}
+
+ParameterPtr Builder::parameter(std::string_view name, const Shape& shape, const Initializer& init, Kind kind,
+                                Fan fan) const {
+  auto p = std::make_shared<Parameter>();
+  p->name = path_of(name);
+  p->kind = kind;
+  p->trainable = kind != Kind::state;
+  if (!shared_->status.is_ok()) return p;
+  HostArray values(shared_->dtype, shape);
+  Philox rng(shared_->seed, p->name);
+  init(values, fan, rng);
+  auto array = Array::from_host(shared_->graph.backend(), values);
+  if (array.is_ok())
+    p->value = *array;
+  else
+    shared_->status = std::move(array).status().at("parameter '" + p->name + "'");
+  if (!shared_->parameters.emplace(p->name, p).second)
+    shared_->status = invalid("two parameters are called '" + p->name + "'; give the layers different names");
+  return p;
+}
+
+ParameterPtr Builder::state(std::string_view name, const Shape& shape, double value) const {
+  return parameter(name, shape, init::constant(value), Kind::state);
+}
+
+ParameterPtr Builder::find(const std::string& full_name) const {
+  const auto it = shared_->parameters.find(full_name);
+  return it != shared_->parameters.end() ? it->second : nullptr;
+}
+
+std::vector<std::string> Builder::parameter_names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, p] : shared_->parameters) names.push_back(name);
+  return names;
+}
+
+std::optional<TensorType> Builder::infer(const Module& m, std::span<const TensorType> in) const {
+  if (!shared_->status.is_ok()) return std::nullopt;
+  Graph& g = shared_->graph;
+  std::vector<Tensor> samples;
+  for (const TensorType& t : in) samples.push_back(zeros(g, t.shape, t.dtype));
+  Context ctx(g, false);
+  const Tensor y = m(ctx, samples);
+  if (!y.valid()) {
+    fail(m.type(), g.status().is_ok() ? "the layer gave no output" : g.status().message());
+    return std::nullopt;
+  }
+  const TensorType type{y.dtype(), y.shape()};
+  g.reset();
+  return type;
+}
+
+ModulePtr Builder::fail(std::string_view type, std::string_view message) const {
+  if (shared_->status.is_ok())
+    shared_->status = invalid((path_.empty() ? "model" : "layer '" + path_ + "'") + " (" + std::string(type) +
+                              "): " + std::string(message));
+  return nullptr;
+}
+
+int64_t Model::parameter_count() const {
+  int64_t n = 0;
+  for (const ParameterPtr& p : parameters) n += p->value.shape().numel();
+  return n;
+}
+
+void Model::freeze() {
+  for (const ParameterPtr& p : parameters) p->trainable = false;
+}
+
+Result<Model> build(Runtime& runtime, const Layer& layer, std::vector<TensorType> inputs,
+                    BuildOptions options) {
+  if (!is_floating(options.dtype)) return invalid("a model's parameters must be f32, f64 or bf16");
+  Builder builder(runtime, options.seed, options.dtype);
+  Model model;
+  model.root = layer.make(builder, inputs);
+  TN_RETURN_IF_ERROR(builder.status());
+  if (!model.root) return internal_error("the layer '" + layer.type + "' built no module and gave no reason");
+  const auto output = builder.infer(*model.root, inputs);
+  TN_RETURN_IF_ERROR(builder.status());
+  model.output = *output;
+  model.inputs = std::move(inputs);
+  model.parameters = model.root->parameters();
+  model.states = model.root->states();
+  return model;
+}
+
+}  // namespace tenon::nn
