@@ -265,7 +265,7 @@ class Builder {
     schema_.feature_names = std::move(names);
     data.schema = schema_;
     if (!coded.empty()) TN_RETURN_IF_ERROR(data.add("x_cat", std::move(x_cat)));
-    return width > 0 || coded.empty() ? data.add("x", std::move(x)) : Status::ok();
+    return width > 0 ? data.add("x", std::move(x)) : Status::ok();
   }
 
   Status differs(const std::vector<std::string>& names) const {
