@@ -13,9 +13,7 @@ namespace tenon {
 void vjp_of_composition(VjpArgs& a,
                         const std::function<std::vector<Tensor>(std::span<const Tensor> in)>& compose);
 
-// x itself under another id, so that a derivative can stop there. Re-addresses memory only.
+// x itself under another id, so that a derivative can stop there. The planner removes it.
 Tensor alias(Tensor x);
-
-extern const OpDef kAlias;
 
 }  // namespace tenon
