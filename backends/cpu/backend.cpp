@@ -1,15 +1,20 @@
 // Memory, copies and the choice of a kernel for each piece.
 #include <cstring>
-#include <new>
 
 #include "backends/cpu/cpu.h"
 #include "backends/cpu/kernels.h"
 #include "backends/cpu/memory.h"
 #include "backends/cpu/parallel.h"
+#include "backends/cpu/tile_program.h"
 
 namespace tenon {
 namespace cpu {
 namespace {
+
+DType first_dtype(const PieceNode& node, const Piece& piece) {
+  if (node.inputs.empty()) return node.outputs[0].dtype;
+  return node.inputs[0] >= 0 ? piece.inputs[static_cast<size_t>(node.inputs[0])].dtype : node.outputs[0].dtype;
+}
 
 class CpuBackend final : public Backend {
  public:
@@ -30,12 +35,12 @@ class CpuBackend final : public Backend {
   }
   Status synchronize() override { return Status::ok(); }
 
-  bool fuses(std::string_view, DType) const override { return false; }
+  bool fuses(std::string_view op, DType dtype) const override { return is_tile_op(op, dtype); }
 
   uint32_t wants_contiguous(const Piece& piece) const override {
-    if (piece.nodes.size() != 1) return 0;
-    const KernelEntry* entry = find_kernel(piece.nodes[0].op);
-    return entry && entry->wants_contiguous ? entry->wants_contiguous(piece) : 0;
+    if (const KernelEntry* entry = piece.nodes.size() == 1 ? find_kernel(piece.nodes[0].op) : nullptr)
+      return entry->wants_contiguous ? entry->wants_contiguous(piece) : 0;
+    return is_tile_op(piece.nodes[0].op, first_dtype(piece.nodes[0], piece)) ? tile_wants_contiguous(piece) : 0;
   }
 
   Result<std::unique_ptr<Kernel>> compile(const Piece& piece) override {
@@ -43,8 +48,10 @@ class CpuBackend final : public Backend {
     if (piece.nodes.size() == 1)
       if (const KernelEntry* entry = find_kernel(piece.nodes[0].op))
         if (std::unique_ptr<Kernel> kernel = entry->make(context_, piece)) return kernel;
-    for (const PieceNode& node : piece.nodes)
-      if (!node.plain) return unsupported("cpu: operation '" + std::string(node.op) + "' has no kernel");
+    if (std::unique_ptr<Kernel> kernel = make_tile_kernel(context_, piece)) return kernel;
+    if (piece.nodes.size() > 1) return make_sequence_kernel(*this, piece);
+    if (!piece.nodes[0].plain)
+      return unsupported("cpu: operation '" + std::string(piece.nodes[0].op) + "' has no kernel");
     return make_plain_kernel(piece);
   }
 

@@ -38,8 +38,11 @@ inline bool inputs_contiguous(const Piece& piece) { return all_contiguous(piece)
 // Null when no fast kernel exists for the op.
 const KernelEntry* find_kernel(std::string_view op);
 
-// Runs the nodes of a piece one after the other on their plain kernels, inner results in scratch memory.
+// The op's plain kernel, for a piece of one node.
 std::unique_ptr<Kernel> make_plain_kernel(const Piece& piece);
+
+// The kernels of a piece's nodes one after the other, with inner results in scratch memory.
+Result<std::unique_ptr<Kernel>> make_sequence_kernel(Backend& backend, const Piece& piece);
 
 // A copy of an operation's attributes that outlives the graph it came from.
 class OwnedAttrs {

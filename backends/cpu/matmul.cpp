@@ -98,6 +98,13 @@ class DnnlMatmul final : public Kernel {
   size_t a_ = 0, b_ = 0, c_ = 0, scratch_ = 0, scratch_bytes_ = 0;
 };
 
+Layout transposed(Layout l) {
+  const int r = l.shape.rank() - 2, c = r + 1;
+  std::swap(l.shape[r], l.shape[c]);
+  std::swap(l.strides[r], l.strides[c]);
+  return l;
+}
+
 uint32_t matmul_wants_contiguous(const Piece& piece) {
   uint32_t mask = 0;
   for (size_t i = 0; i < 2; ++i)
@@ -106,9 +113,11 @@ uint32_t matmul_wants_contiguous(const Piece& piece) {
 }
 
 std::unique_ptr<Kernel> make_matmul(Context& context, const Piece& piece) {
-  const Layout &a = piece.inputs[0], &b = piece.inputs[1];
+  Layout a = piece.inputs[0], b = piece.inputs[1];
   const TensorType& c = piece.output_type(0);
   if (!dnnl_type(a.dtype) || a.shape.rank() < 2 || b.shape.rank() < 2) return nullptr;
+  if (piece.nodes[0].attrs.flag("transpose_a")) a = transposed(a);
+  if (piece.nodes[0].attrs.flag("transpose_b")) b = transposed(b);
   if (a.numel() == 0 || b.numel() == 0 || matmul_wants_contiguous(piece)) return nullptr;
   const int rank = c.shape.rank();
   Problem p = merge_rows({with_rank(a, rank), with_rank(b, rank), Layout(c)});
