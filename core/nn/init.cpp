@@ -84,6 +84,8 @@ Initializer kaiming_normal(double a) {
   };
 }
 
+Initializer lecun_normal() { return kaiming_normal(1); }
+
 Initializer torch_default() { return kaiming_uniform(std::sqrt(5.0)); }
 
 Initializer orthogonal(double gain) {
@@ -116,13 +118,14 @@ constexpr Named kNamed[] = {
     {"ones", "", [](const Options&) { return constant(1); }},
     {"constant", "value", [](const Options& o) { return constant(o.value.value_or(0)); }},
     {"uniform", "low high", [](const Options& o) { return uniform(o.low.value_or(0), o.high.value_or(1)); }},
-    {"normal", "mean std", [](const Options& o) { return normal(o.mean.value_or(0), o.std.value_or(1)); }},
+    {"normal", "mean std", [](const Options& o) { return normal(o.mean.value_or(0), o.std.value_or(0.02)); }},
     {"truncated_normal", "mean std",
-     [](const Options& o) { return truncated_normal(o.mean.value_or(0), o.std.value_or(1)); }},
+     [](const Options& o) { return truncated_normal(o.mean.value_or(0), o.std.value_or(0.02)); }},
     {"xavier_uniform", "gain", [](const Options& o) { return xavier_uniform(o.gain.value_or(1)); }},
     {"xavier_normal", "gain", [](const Options& o) { return xavier_normal(o.gain.value_or(1)); }},
     {"kaiming_uniform", "a", [](const Options& o) { return kaiming_uniform(o.a.value_or(0)); }},
     {"kaiming_normal", "a", [](const Options& o) { return kaiming_normal(o.a.value_or(0)); }},
+    {"lecun_normal", "", [](const Options&) { return lecun_normal(); }},
     {"orthogonal", "gain", [](const Options& o) { return orthogonal(o.gain.value_or(1)); }},
     {"torch_default", "", [](const Options&) { return torch_default(); }},
 };

@@ -34,6 +34,8 @@ Initializer xavier_normal(double gain = 1);
 // He et al. 2015 for leaky ReLU of slope a: variance 2 / ((1 + a^2) in).
 Initializer kaiming_uniform(double a = 0);
 Initializer kaiming_normal(double a = 0);
+// LeCun et al. 1998: variance 1 / in.
+Initializer lecun_normal();
 // Saxe et al. 2014: rows (or columns, the fewer) orthonormal, times gain. The weight is seen as [out, in *
 // kernel].
 Initializer orthogonal(double gain = 1);
@@ -45,7 +47,8 @@ struct Options {
   std::optional<double> value, low, high, mean, std, gain, a;
 };
 // "zeros", "ones", "constant", "uniform", "normal", "truncated_normal", "xavier_uniform", "xavier_normal",
-// "kaiming_uniform", "kaiming_normal", "orthogonal", "torch_default".
+// "kaiming_uniform", "kaiming_normal", "lecun_normal", "orthogonal", "torch_default". The default std is
+// 0.02.
 Result<Initializer> by_name(std::string_view name, const Options& options = {});
 
 }  // namespace init

@@ -67,16 +67,15 @@ std::vector<ParameterPtr> Module::states() const {
 }
 
 struct Builder::Shared {
-  Shared(Runtime& r, uint64_t s, DType t) : graph(r), seed(s), dtype(t) {}
+  Shared(Runtime& r, const BuildOptions& o) : graph(r), options(o) {}
   Graph graph;  // scratch: shapes are inferred by building each layer's graph on zeros
-  uint64_t seed;
-  DType dtype;
+  BuildOptions options;
   Status status;
   std::map<std::string, ParameterPtr> parameters;
 };
 
-Builder::Builder(Runtime& runtime, uint64_t seed, DType dtype)
-    : shared_(std::make_shared<Shared>(runtime, seed, dtype)) {}
+Builder::Builder(Runtime& runtime, const BuildOptions& options)
+    : shared_(std::make_shared<Shared>(runtime, options)) {}
 
 std::string Builder::path_of(std::string_view name) const {
   return path_.empty() ? std::string(name) : path_ + "." + std::string(name);
@@ -88,7 +87,7 @@ Builder Builder::child(std::string_view name) const {
   return b;
 }
 
-DType Builder::dtype() const { return shared_->dtype; }
+DType Builder::dtype() const { return shared_->options.dtype; }
 const Status& Builder::status() const { return shared_->status; }
 
 ParameterPtr Builder::parameter(std::string_view name, const Shape& shape, const Initializer& init,
@@ -98,21 +97,28 @@ ParameterPtr Builder::parameter(std::string_view name, const Shape& shape, const
 
 ParameterPtr Builder::parameter(std::string_view name, const Shape& shape, const Initializer& init, Kind kind,
                                 Fan fan) const {
-  auto p = std::make_shared<Parameter>();
-  p->name = path_of(name);
-  p->kind = kind;
-  p->trainable = kind != Kind::state;
-  if (!shared_->status.is_ok()) return p;
-  HostArray values(shared_->dtype, shape);
-  Philox rng(shared_->seed, p->name);
-  init(values, fan, rng);
-  auto array = Array::from_host(shared_->graph.backend(), values);
-  if (array.is_ok())
-    p->value = *array;
-  else
-    shared_->status = std::move(array).status().at("parameter '" + p->name + "'");
-  if (!shared_->parameters.emplace(p->name, p).second)
-    shared_->status = invalid("two parameters are called '" + p->name + "'; give the layers different names");
+  const std::string full_name = path_of(name);
+  auto p = shared_->options.share ? shared_->options.share(full_name) : nullptr;
+  if (p && p->value.type() != TensorType{dtype(), shape}) {
+    fail("shared", "'" + p->name + "' is " + to_string(p->value.type()) + ", but here it must be " +
+                       to_string(TensorType{dtype(), shape}));
+  } else if (!p) {
+    p = std::make_shared<Parameter>();
+    p->name = full_name;
+    p->kind = kind;
+    p->trainable = kind != Kind::state;
+    if (!status().is_ok()) return p;
+    HostArray values(dtype(), shape);
+    Philox rng(shared_->options.seed, full_name);
+    init(values, fan, rng);
+    auto array = Array::from_host(shared_->graph.backend(), values);
+    if (array.is_ok())
+      p->value = *array;
+    else
+      shared_->status = std::move(array).status().at("parameter '" + full_name + "'");
+  }
+  if (!shared_->parameters.emplace(full_name, p).second)
+    fail("parameter", "another one is called '" + full_name + "'; give the layers different names");
   return p;
 }
 
@@ -167,7 +173,7 @@ void Model::freeze() {
 Result<Model> build(Runtime& runtime, const Layer& layer, std::vector<TensorType> inputs,
                     BuildOptions options) {
   if (!is_floating(options.dtype)) return invalid("a model's parameters must be f32, f64 or bf16");
-  Builder builder(runtime, options.seed, options.dtype);
+  Builder builder(runtime, options);
   Model model;
   model.root = layer.make(builder, inputs);
   TN_RETURN_IF_ERROR(builder.status());

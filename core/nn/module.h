@@ -118,11 +118,17 @@ class Module {
   Forward forward_;
 };
 
+struct BuildOptions {
+  uint64_t seed = 0;
+  DType dtype = DType::f32;
+  // Parameters of other models to share: asked for each full name, may give null. Shapes must be equal.
+  std::function<ParameterPtr(const std::string& full_name)> share = {};
+};
 // Makes modules. Errors are sticky: the first one is kept, and build() returns it. Copies share all but the
 // path.
 class Builder {
  public:
-  Builder(Runtime& runtime, uint64_t seed, DType dtype);
+  Builder(Runtime& runtime, const BuildOptions& options);
   Builder child(std::string_view name) const;
   const std::string& path() const { return path_; }
   std::string path_of(std::string_view name) const;
@@ -153,7 +159,7 @@ class Builder {
 struct Layer {
   std::string type;
   std::function<ModulePtr(Builder&, std::span<const TensorType>)> make;
-  std::string name;  // in its container; by default its position
+  std::string name = {};  // in its container; default: type and position, "linear0"
 };
 
 struct Model {
@@ -167,10 +173,6 @@ struct Model {
   void freeze();
 };
 
-struct BuildOptions {
-  uint64_t seed = 0;
-  DType dtype = DType::f32;
-};
 // Builds a model for inputs of these types; the first dimension is the batch and any small number will do.
 // The error names the layer, its type and the shapes.
 Result<Model> build(Runtime& runtime, const Layer& layer, std::vector<TensorType> inputs,
