@@ -30,8 +30,8 @@ struct RowBatcherOptions {
   bool shuffle = true;     // a new order each epoch, from (seed, epoch); false: file order
   bool drop_last = false;  // leave out the last, smaller batch of an epoch
   uint64_t seed = 0;
-  TransformList transforms;  // applied to each batch; augmentation key = f(seed, step)
-  bool training = true;      // whether training_only transforms apply
+  TransformList transforms{};  // applied to each batch; augmentation key = f(seed, step)
+  bool training = true;        // whether training_only transforms apply
 };
 // Batches of rows: every column of `data`, rows gathered: [B, ...].
 // Errors: empty data, batch size < 1, drop_last with fewer rows than a batch.

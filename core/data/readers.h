@@ -53,14 +53,14 @@ struct CsvOptions {
   std::string delimiter = ",";
   bool header = true;                      // first line = column names; otherwise they are c0, c1, ..
   std::string quote = "\"";                // "" for none
-  std::string target;                      // "" = the last column
+  std::string target{};                    // "" = the last column
   std::string target_kind = "class";       // class | number | none (no target: all columns are features)
   bool target_optional = false;            // no error when the file has no target column (prediction)
-  std::vector<std::string> drop;           // columns left out
-  std::vector<std::string> keep;           // numeric columns given as columns of their own [N], not in x
-  std::vector<std::string> text;           // string columns: bytes as i32 [N,L], and "<name>_length" i32 [N]
+  std::vector<std::string> drop{};         // columns left out
+  std::vector<std::string> keep{};         // numeric columns given as columns of their own [N], not in x
+  std::vector<std::string> text{};         // string columns: bytes as i32 [N,L], and "<name>_length" i32 [N]
   int64_t text_length = 0;                 // L; longer strings are cut; 0 = the longest
-  std::vector<std::string> categorical;    // columns of categories (values are compared as text, sorted)
+  std::vector<std::string> categorical{};  // columns of categories (values are compared as text, sorted)
   bool auto_categorical = false;           // every column with a value that is not a number is one
   std::string encoding = "onehot";         // onehot (into x) | codes (column "x_cat" i32 [N,K])
   std::string unknown_category = "error";  // with `like`: error | zeros (one-hot only)
@@ -107,11 +107,11 @@ std::string decode_text(const Schema& schema, std::span<const int32_t> tokens);
 // "jsonl": one JSON object a line. Each selected field becomes a column; write "name=field" to name it
 // otherwise, and "a.b" for field b of object a.
 struct JsonlOptions {
-  std::vector<std::string> numbers;   // numbers or (nested) arrays of them, all of one shape: f32 [N, ...]
-  std::vector<std::string> integers;  // the same, i32
-  std::vector<std::string> text;      // strings: bytes as i32 [N,L], and "<name>_length" i32 [N]
-  std::string label;                  // a string or whole number: class column "y" i32 [N]
-  int64_t text_length = 0;            // L; longer strings are cut; 0 = the longest
+  std::vector<std::string> numbers{};   // numbers or (nested) arrays of them, all of one shape: f32 [N, ...]
+  std::vector<std::string> integers{};  // the same, i32
+  std::vector<std::string> text{};      // strings: bytes as i32 [N,L], and "<name>_length" i32 [N]
+  std::string label{};                  // a string or whole number: class column "y" i32 [N]
+  int64_t text_length = 0;              // L; longer strings are cut; 0 = the longest
 };
 Result<Dataset> read_jsonl(const std::vector<std::string>& files, const JsonlOptions& options,
                            const Schema* like);
