@@ -1,5 +1,8 @@
 #include "core/graph/graph.h"
 
+#include <algorithm>
+#include <cstring>
+
 #include "core/plan/plan.h"
 #include "core/runtime.h"
 
@@ -212,15 +215,26 @@ Result<std::vector<Array>> Graph::eval(std::span<const Tensor> outputs, std::spa
   return results;
 }
 
-Result<HostArray> Graph::to_host(Tensor t) {
+Status Graph::materialise(std::span<const Tensor> ts) {
   if (!status_.is_ok()) return status_;
-  if (!t.valid()) return internal_error("to_host: the tensor is null");
-  ++runtime_->stats().reads;
-  if (!values_[t.id()].array.valid()) {
-    TN_ASSIGN(auto arrays, eval({&t, 1}));
-    values_[t.id()].array = arrays[0];
-    hash_.mix(0x6d61746572ull ^ t.id());  // from here on this value is a leaf
+  std::vector<Tensor> missing;
+  for (const Tensor& t : ts) {
+    if (!t.valid()) return internal_error("materialise: a tensor is null");
+    if (!values_[t.id()].array.valid() && std::find(missing.begin(), missing.end(), t) == missing.end())
+      missing.push_back(t);
   }
+  ++runtime_->stats().reads;
+  if (missing.empty()) return Status::ok();
+  TN_ASSIGN(auto arrays, eval(missing));
+  for (size_t i = 0; i < missing.size(); ++i) {
+    values_[missing[i].id()].array = std::move(arrays[i]);
+    hash_.mix(0x6d61746572ull ^ missing[i].id());  // from here on this value is a leaf
+  }
+  return Status::ok();
+}
+
+Result<HostArray> Graph::to_host(Tensor t) {
+  TN_RETURN_IF_ERROR(materialise({&t, 1}));
   return values_[t.id()].array.to_host();
 }
 

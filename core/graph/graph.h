@@ -74,6 +74,8 @@ class Graph {
   // Explicit evaluation points inside a step; the profile counts them. Later evaluations reuse the value.
   Result<HostArray> to_host(Tensor t);
   Result<double> value(Tensor t);
+  // Computes these now, in one plan; later evaluations find them done.
+  Status materialise(std::span<const Tensor> ts);
 
   // Forgets all nodes. Handles made before are invalid.
   void reset();

@@ -1,0 +1,96 @@
+// A plugin's instance: options, the pointer it made, and its slots (tensors that the host keeps for it).
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/nn/module.h"
+#include "core/plugin/call.h"
+#include "core/plugin/catalog.h"
+#include "core/plugin/options.h"
+
+namespace tenon {
+
+class Instance {
+ public:
+  // Checks the options and calls create. `name` is the recipe's ("loss 'focal'" in messages).
+  // Errors: unknown id, refused options, what the plugin says.
+  static Result<std::unique_ptr<Instance>> create(Catalog& catalog, std::string_view kind, const std::string& id,
+                                                  const std::string& name, const Options& options);
+  ~Instance();
+  Instance(const Instance&) = delete;
+  Instance& operator=(const Instance&) = delete;
+
+  const tn_descriptor& descriptor() const { return *descriptor_; }
+  const std::string& name() const { return name_; }
+  std::string who() const;  // "loss 'focal'"
+  void* pointer() const { return pointer_; }
+  const PluginOptions& options() const { return options_; }
+  const tn_host& host() const { return *host_; }
+  bool has_cap(uint32_t cap) const { return (descriptor_->caps & cap) != 0; }
+  // A table of the descriptor's extension, or null.
+  template <class T>
+  const T* extension(const char* id) const {
+    return TN_HAS(descriptor_, get_extension) ? static_cast<const T*>(descriptor_->get_extension(id)) : nullptr;
+  }
+  // Matches named inputs to the declared roles: one entry a role, null where an optional one is unbound, those of
+  // "many" roles after them. Errors: a required role unbound, a wrong dtype or rank.
+  Result<std::vector<NamedTensor>> arrange(std::span<const NamedTensor> inputs) const;
+
+  // hooks.init and hooks.on_epoch, where the plugin has them.
+  Status init(Graph& graph, const CallInfo& info, std::span<const NamedTensor> inputs, ModelService* models);
+  bool initialised() const { return initialised_; }
+  Status on_epoch(Graph& graph, const CallInfo& info, ModelService* models);
+  Status after_step(Graph& graph, const CallInfo& info, ModelService* models);
+
+  // --- slots ---
+  struct Slot {
+    int32_t kind = TN_SLOT_STATE;
+    bool saved = true;
+    std::vector<Array> values;               // one, or one per parameter
+    std::vector<HostArray> initial;          // for reset
+    std::vector<Tensor> pending;             // set in this step
+    std::vector<nn::ParameterPtr> trainable;  // TN_SLOT_TRAINABLE: what the optimizer trains
+    std::string group;
+  };
+  // Parameters that an optimizer's per-parameter slots follow, while its init runs.
+  std::vector<TensorType> slot_params;
+  std::vector<Array> slot_param_values;
+  int64_t table_rows = 0;
+  bool declaring = false;
+
+  Status declare(Call& call, const tn_slot& slot);
+  Tensor get(Call& call, const std::string& name, uint32_t index);
+  Status set(Call& call, const std::string& name, uint32_t index, Tensor value);
+  Status reset(const std::string& name);  // "" = all
+  // Updates collected since the last call, for the step's evaluation; forgets pending values and kept handles.
+  std::vector<Update> take_updates();
+  void forget_step();
+  std::vector<nn::ParameterPtr> trainable_parameters() const;
+  // "slot" or "slot.3" -> array, of slots that checkpoints hold.
+  std::vector<std::pair<std::string, Array>> saved_slots() const;
+  const std::map<std::string, Slot>& slots() const { return slots_; }
+  // Values that a checkpoint holds for slots that are declared later.
+  void preload(std::map<std::string, HostArray> values) { preloaded_ = std::move(values); }
+
+  std::vector<Tensor> kept;  // by keep(), until the step ends
+  uint32_t kept_generation;
+
+ private:
+  Instance();
+  const tn_descriptor* descriptor_ = nullptr;
+  const tn_host* host_ = nullptr;
+  std::string name_;
+  void* pointer_ = nullptr;
+  bool created_ = false, initialised_ = false;
+  PluginOptions options_;
+  std::map<std::string, Slot> slots_;
+  std::map<std::string, HostArray> preloaded_;
+};
+
+// A fresh number for handles; never 0.
+uint32_t next_generation();
+
+}  // namespace tenon
