@@ -13,7 +13,15 @@ namespace {
 
 DType first_dtype(const PieceNode& node, const Piece& piece) {
   if (node.inputs.empty()) return node.outputs[0].dtype;
-  return node.inputs[0] >= 0 ? piece.inputs[static_cast<size_t>(node.inputs[0])].dtype : node.outputs[0].dtype;
+  return node.inputs[0] >= 0 ? piece.inputs[static_cast<size_t>(node.inputs[0])].dtype
+                             : node.outputs[0].dtype;
+}
+
+// Input i of the node is input i of the piece; not so when one value is several operands.
+bool inputs_in_order(const PieceNode& node) {
+  for (size_t i = 0; i < node.inputs.size(); ++i)
+    if (node.inputs[i] != static_cast<int>(i)) return false;
+  return true;
 }
 
 class CpuBackend final : public Backend {
@@ -38,18 +46,21 @@ class CpuBackend final : public Backend {
   bool fuses(std::string_view op, DType dtype) const override { return is_tile_op(op, dtype); }
 
   uint32_t wants_contiguous(const Piece& piece) const override {
-    if (const KernelEntry* entry = piece.nodes.size() == 1 ? find_kernel(piece.nodes[0].op) : nullptr)
+    if (const KernelEntry* entry = piece.nodes.size() == 1 && inputs_in_order(piece.nodes[0])
+                                       ? find_kernel(piece.nodes[0].op)
+                                       : nullptr)
       return entry->wants_contiguous ? entry->wants_contiguous(piece) : 0;
-    return is_tile_op(piece.nodes[0].op, first_dtype(piece.nodes[0], piece)) ? tile_wants_contiguous(piece) : 0;
+    return is_tile_op(piece.nodes[0].op, first_dtype(piece.nodes[0], piece)) ? tile_wants_contiguous(piece)
+                                                                             : 0;
   }
 
   Result<std::unique_ptr<Kernel>> compile(const Piece& piece) override {
     if (piece.nodes.empty()) return internal_error("cpu: a piece without operations can't be compiled");
-    if (piece.nodes.size() == 1)
+    if (piece.nodes.size() == 1 && inputs_in_order(piece.nodes[0]))
       if (const KernelEntry* entry = find_kernel(piece.nodes[0].op))
         if (std::unique_ptr<Kernel> kernel = entry->make(context_, piece)) return kernel;
     if (std::unique_ptr<Kernel> kernel = make_tile_kernel(context_, piece)) return kernel;
-    if (piece.nodes.size() > 1) return make_sequence_kernel(*this, piece);
+    if (piece.nodes.size() > 1 || !inputs_in_order(piece.nodes[0])) return make_sequence_kernel(*this, piece);
     if (!piece.nodes[0].plain)
       return unsupported("cpu: operation '" + std::string(piece.nodes[0].op) + "' has no kernel");
     return make_plain_kernel(piece);

@@ -45,8 +45,6 @@ class DnnlCall {
 // Attributes for primitives whose scratch memory comes from the plan's arena.
 dnnl::primitive_attr dnnl_attributes();
 
-inline constexpr size_t align64(size_t bytes) { return (bytes + 63) & ~size_t{63}; }
-
 // Runs `make`, which may throw dnnl::error for what oneDNN can't do; then, as for null, the piece is
 // declined.
 template <class F>

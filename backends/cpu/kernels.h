@@ -19,7 +19,7 @@ struct Context {
   std::shared_ptr<DnnlState> dnnl;  // made by the first kernel that needs it
 };
 
-// Compiles a single-node piece, or returns null to decline it.
+// Compiles a single-node piece whose inputs are the node's in order, or returns null to decline it.
 using KernelFactory = std::unique_ptr<Kernel> (*)(Context&, const Piece&);
 
 struct KernelEntry {
@@ -30,9 +30,14 @@ struct KernelEntry {
 };
 
 std::span<const KernelEntry> matmul_kernels();
+std::span<const KernelEntry> softmax_kernels();
+std::span<const KernelEntry> norm_kernels();
+std::span<const KernelEntry> batch_norm_kernels();
+std::span<const KernelEntry> attention_kernels();
 
 // Every input that is not contiguous.
 uint32_t all_contiguous(const Piece& piece);
+inline constexpr size_t align64(size_t bytes) { return (bytes + 63) & ~size_t{63}; }
 inline bool inputs_contiguous(const Piece& piece) { return all_contiguous(piece) == 0; }
 
 // Null when no fast kernel exists for the op.
@@ -43,6 +48,28 @@ std::unique_ptr<Kernel> make_plain_kernel(const Piece& piece);
 
 // The kernels of a piece's nodes one after the other, with inner results in scratch memory.
 Result<std::unique_ptr<Kernel>> make_sequence_kernel(Backend& backend, const Piece& piece);
+
+// Addresses of a node's outputs at run time. One that the piece does not hand out is written to scratch
+// memory.
+class OutputPlaces {
+ public:
+  OutputPlaces() = default;
+  explicit OutputPlaces(const Piece& piece);
+  // Bytes at the beginning of the scratch memory that are taken.
+  size_t scratch_bytes() const { return scratch_; }
+  void* address(size_t output, std::span<void* const> out, void* scratch) const {
+    const Place& p = places_[output];
+    return p.wanted ? out[p.at] : static_cast<std::byte*>(scratch) + p.at;
+  }
+
+ private:
+  struct Place {
+    bool wanted = false;
+    size_t at = 0;  // index of the piece's output, or offset in scratch
+  };
+  std::vector<Place> places_;
+  size_t scratch_ = 0;
+};
 
 // A copy of an operation's attributes that outlives the graph it came from.
 class OwnedAttrs {

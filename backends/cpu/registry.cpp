@@ -3,10 +3,23 @@
 namespace tenon::cpu {
 
 const KernelEntry* find_kernel(std::string_view op) {
-  for (const auto& family : {matmul_kernels()})
+  for (const auto& family :
+       {matmul_kernels(), softmax_kernels(), norm_kernels(), batch_norm_kernels(), attention_kernels()})
     for (const KernelEntry& entry : family)
       if (entry.op == op) return &entry;
   return nullptr;
+}
+
+OutputPlaces::OutputPlaces(const Piece& piece) {
+  const PieceNode& node = piece.nodes[0];
+  for (size_t o = 0; o < node.outputs.size(); ++o) {
+    Place& place = places_.emplace_back();
+    for (size_t k = 0; k < piece.outputs.size(); ++k)
+      if (piece.outputs[k].index == static_cast<int>(o)) place = {true, k};
+    if (place.wanted) continue;
+    place.at = scratch_;
+    scratch_ += align64(Layout(node.outputs[o]).size_bytes());
+  }
 }
 
 uint32_t all_contiguous(const Piece& piece) {

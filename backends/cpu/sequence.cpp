@@ -1,4 +1,5 @@
-// A piece that can't run as one kernel: its nodes' own kernels in order. The results are those of separate pieces.
+// A piece that can't run as one kernel: its nodes' own kernels in order. The results are those of separate
+// pieces.
 #include <algorithm>
 #include <cstring>
 
@@ -6,8 +7,6 @@
 
 namespace tenon::cpu {
 namespace {
-
-size_t align64(size_t bytes) { return (bytes + 63) & ~size_t{63}; }
 
 // Where an operand or result lies at run time.
 struct Place {
@@ -19,7 +18,7 @@ class SequenceKernel final : public Kernel {
  public:
   static Result<std::unique_ptr<Kernel>> make(Backend& backend, const Piece& piece) {
     auto kernel = std::make_unique<SequenceKernel>();
-    std::vector<Place> results;  // of each node
+    std::vector<std::vector<Place>> results;  // of each node
     for (size_t n = 0; n < piece.nodes.size(); ++n) {
       const PieceNode& node = piece.nodes[n];
       Piece single;
@@ -30,23 +29,27 @@ class SequenceKernel final : public Kernel {
           step.in.push_back({true, static_cast<size_t>(i)});
         } else {
           single.inputs.emplace_back(piece.nodes[static_cast<size_t>(~i)].outputs[0]);
-          step.in.push_back(results[static_cast<size_t>(~i)]);
+          step.in.push_back(results[static_cast<size_t>(~i)][0]);
         }
       }
       single.nodes.push_back(node);
       for (size_t i = 0; i < node.inputs.size(); ++i) single.nodes[0].inputs[i] = static_cast<int>(i);
-      single.outputs = {{0, 0}};
+      for (size_t o = 0; o < node.outputs.size(); ++o) {
+        single.outputs.push_back({0, static_cast<int>(o)});
+        step.out.push_back({false, kernel->values_});
+        kernel->values_ += align64(Layout(node.outputs[o]).size_bytes());
+      }
       TN_ASSIGN(step.kernel, backend.compile(single));
-      step.out = {false, kernel->values_};
-      kernel->values_ += align64(Layout(node.outputs[0]).size_bytes());
       results.push_back(step.out);
       kernel->inner_ = std::max(kernel->inner_, step.kernel->scratch_bytes());
       kernel->steps_.push_back(std::move(step));
     }
     // An output may share its memory with an input that a later node reads: all are written at the end.
     for (size_t k = 0; k < piece.outputs.size(); ++k)
-      kernel->results_.push_back({results[static_cast<size_t>(piece.outputs[k].node)].at,
-                                  Layout(piece.output_type(k)).size_bytes()});
+      kernel->results_.push_back(
+          {results[static_cast<size_t>(piece.outputs[k].node)][static_cast<size_t>(piece.outputs[k].index)]
+               .at,
+           Layout(piece.output_type(k)).size_bytes()});
     kernel->name_ = "sequence:" + std::string(piece.nodes.back().op);
     return std::unique_ptr<Kernel>(std::move(kernel));
   }
@@ -54,12 +57,12 @@ class SequenceKernel final : public Kernel {
   Status run(std::span<void* const> in, std::span<void* const> out, void* scratch) override {
     std::byte* const base = static_cast<std::byte*>(scratch);
     const auto address = [&](const Place& p) -> void* { return p.input ? in[p.at] : base + p.at; };
-    std::vector<void*> addresses;
     for (Step& step : steps_) {
-      addresses.clear();
-      for (const Place& p : step.in) addresses.push_back(address(p));
-      void* const result = address(step.out);
-      TN_RETURN_IF_ERROR(step.kernel->run(addresses, {&result, 1}, base + values_));
+      in_.clear();
+      out_.clear();
+      for (const Place& p : step.in) in_.push_back(address(p));
+      for (const Place& p : step.out) out_.push_back(address(p));
+      TN_RETURN_IF_ERROR(step.kernel->run(in_, out_, base + values_));
     }
     for (size_t k = 0; k < results_.size(); ++k)
       if (results_[k].bytes) std::memcpy(out[k], base + results_[k].at, results_[k].bytes);
@@ -71,8 +74,7 @@ class SequenceKernel final : public Kernel {
  private:
   struct Step {
     std::unique_ptr<Kernel> kernel;
-    std::vector<Place> in;
-    Place out;
+    std::vector<Place> in, out;
   };
   struct Copy {
     size_t at, bytes;
@@ -80,6 +82,7 @@ class SequenceKernel final : public Kernel {
   std::string name_;
   std::vector<Step> steps_;
   std::vector<Copy> results_;
+  std::vector<void*> in_, out_;    // addresses of the step at hand
   size_t values_ = 0, inner_ = 0;  // scratch for inner results, and for the kernels themselves
 };
 

@@ -41,8 +41,10 @@ namespace {
 
 template <class T>
 void copy_run(const T* from, int64_t stride, int64_t n, T* to) {
-  if (stride == 1) std::memcpy(to, from, static_cast<size_t>(n) * sizeof(T));
-  else if (stride == 0) std::fill_n(to, n, *from);
+  if (stride == 1)
+    std::memcpy(to, from, static_cast<size_t>(n) * sizeof(T));
+  else if (stride == 0)
+    std::fill_n(to, n, *from);
   else
     for (int64_t i = 0; i < n; ++i) to[i] = from[i * stride];
 }
@@ -85,10 +87,14 @@ void gather(const Shape& shape, const Strides& strides, size_t element_bytes, co
     gather_as(shape, strides, static_cast<const T*>(from), start, n, static_cast<T*>(to));
   };
   switch (element_bytes) {
-    case 1: return as(uint8_t{});
-    case 2: return as(uint16_t{});
-    case 4: return as(uint32_t{});
-    default: return as(uint64_t{});
+    case 1:
+      return as(uint8_t{});
+    case 2:
+      return as(uint16_t{});
+    case 4:
+      return as(uint32_t{});
+    default:
+      return as(uint64_t{});
   }
 }
 

@@ -1,5 +1,5 @@
-// Instruction sets that vector code is compiled for: a fallback, SSE4, AVX2 and AVX-512 on x86. Levels between those
-// gain nothing here and cost compile time. To be included before Highway.
+// Instruction sets that vector code is compiled for: a fallback, SSE4, AVX2 and AVX-512 on x86. Levels
+// between those gain nothing here and cost compile time. To be included before Highway.
 #pragma once
 
 #ifndef HWY_DISABLED_TARGETS

@@ -11,8 +11,8 @@ namespace {
 std::string_view short_name(std::string_view id) { return id.substr(0, id.rfind('/')); }
 
 enum class Form : uint8_t {
-  plain,     // all operands and the result have one type
-  compare,   // -> bool
+  plain,    // all operands and the result have one type
+  compare,  // -> bool
   where,
   cast,
   identity,  // the value of the first operand
@@ -135,11 +135,16 @@ class Compiler {
       TileInput& in = program_.inputs.emplace_back();
       in.dtype = piece_.inputs[i].dtype;
       in.strides = strides[i + 1];
-      const bool constant = std::all_of(in.strides.begin(), in.strides.end(), [](int64_t s) { return s == 0; });
-      if (constant || total == 1) in.mode = TileInput::scalar;
-      else if (by_rows && in.strides.back() == 0) in.mode = TileInput::row_scalar;
-      else if (by_rows ? in.strides.back() == 1 : is_contiguous(space, in.strides)) in.mode = TileInput::direct;
-      else in.mode = TileInput::gathered;
+      const bool constant =
+          std::all_of(in.strides.begin(), in.strides.end(), [](int64_t s) { return s == 0; });
+      if (constant || total == 1)
+        in.mode = TileInput::scalar;
+      else if (by_rows && in.strides.back() == 0)
+        in.mode = TileInput::row_scalar;
+      else if (by_rows ? in.strides.back() == 1 : is_contiguous(space, in.strides))
+        in.mode = TileInput::direct;
+      else
+        in.mode = TileInput::gathered;
       inputs_.push_back(-1);
     }
     return true;
@@ -163,15 +168,19 @@ class Compiler {
         v.kind = TileRef::row_scalar;
         v.index = in.block = static_cast<uint16_t>(program_.n_row_scalars++);
         break;
-      case TileInput::gathered: v.kind = TileRef::slot; break;
-      default: v.kind = TileRef::input; break;
+      case TileInput::gathered:
+        v.kind = TileRef::slot;
+        break;
+      default:
+        v.kind = TileRef::input;
+        break;
     }
     const int raw = add_value(v);
     if (in.mode == TileInput::gathered) gathered_.push_back({static_cast<int>(i), raw});
     // Scalars are expanded as they are read; memory needs an instruction.
     if (bf16 && (in.mode == TileInput::direct || in.mode == TileInput::gathered))
-      return inputs_[i] = emit(find_tile_fn(TileOp::expand_bf16, Lane::f32, Lane::f32), TileOp::expand_bf16, {raw},
-                               DType::bf16);
+      return inputs_[i] = emit(find_tile_fn(TileOp::expand_bf16, Lane::f32, Lane::f32), TileOp::expand_bf16,
+                               {raw}, DType::bf16);
     return inputs_[i] = raw;
   }
 
@@ -197,7 +206,8 @@ class Compiler {
 
   bool lower(const PieceNode& node) {
     const OpEntry* entry = find_entry(node.op);
-    if (!entry || node.outputs.size() != 1 || node.inputs.size() < static_cast<size_t>(entry->operands)) return false;
+    if (!entry || node.outputs.size() != 1 || node.inputs.size() < static_cast<size_t>(entry->operands))
+      return false;
     std::array<int, kMaxOperands> in{};
     const auto n = static_cast<size_t>(entry->operands);
     for (size_t i = 0; i < n; ++i)
@@ -217,7 +227,8 @@ class Compiler {
       if (from_lane != to_lane || op == TileOp::to_bool)
         result = emit(find_tile_fn(op, from_lane, to_lane), op, operands, to);
       if (to == DType::bf16)
-        result = emit(find_tile_fn(TileOp::round_bf16, Lane::f32, Lane::f32), TileOp::round_bf16, {result}, to);
+        result =
+            emit(find_tile_fn(TileOp::round_bf16, Lane::f32, Lane::f32), TileOp::round_bf16, {result}, to);
       else if (result == in[0])  // same lane, other meaning: bf16 to f32, bool to u8
         result = emit(find_tile_fn(TileOp::copy, from_lane, to_lane), TileOp::copy, operands, to);
     } else {
@@ -228,7 +239,8 @@ class Compiler {
       if (entry->op == TileOp::leaky_relu) p0 = node.attrs.f("slope");
       result = emit(fn, entry->op, operands, to, p0, p1);
       if (to == DType::bf16 && !entry->exact)
-        result = emit(find_tile_fn(TileOp::round_bf16, Lane::f32, Lane::f32), TileOp::round_bf16, {result}, to);
+        result =
+            emit(find_tile_fn(TileOp::round_bf16, Lane::f32, Lane::f32), TileOp::round_bf16, {result}, to);
     }
     nodes_.push_back(result);
     return true;
@@ -285,8 +297,10 @@ class Compiler {
 
   bool finish() {
     std::vector<Draft> prologue, body;
-    for (const Draft& d : drafts_) (values_[static_cast<size_t>(d.out)].scalar() ? prologue : body).push_back(d);
-    if (body.size() > kMaxTileInstrs || program_.n_scalars + static_cast<int>(prologue.size()) > int{kMaxTileScalars})
+    for (const Draft& d : drafts_)
+      (values_[static_cast<size_t>(d.out)].scalar() ? prologue : body).push_back(d);
+    if (body.size() > kMaxTileInstrs ||
+        program_.n_scalars + static_cast<int>(prologue.size()) > int{kMaxTileScalars})
       return false;
     for (const Draft& d : prologue)
       values_[static_cast<size_t>(d.out)].index = static_cast<uint16_t>(program_.n_scalars++);
@@ -306,8 +320,8 @@ class Compiler {
     return true;
   }
 
-  // Linear scan: a slot is free again after its value's last use. A result may take the slot of an operand that ends
-  // with it when both have lanes of equal width, since elements are read before they are written.
+  // Linear scan: a slot is free again after its value's last use. A result may take the slot of an operand
+  // that ends with it when both have lanes of equal width, since elements are read before they are written.
   bool assign_slots(const std::vector<Draft>& body) {
     std::vector<int> free;
     const auto take = [&] {
@@ -331,14 +345,16 @@ class Compiler {
       bool needs_slot = out.output < 0;
       if (out.output >= 0) {
         program_.outputs[static_cast<size_t>(out.output)].written_by = i;
-        needs_slot = std::any_of(program_.last_read.begin(), program_.last_read.end(), [&](int r) { return r > i; });
+        needs_slot =
+            std::any_of(program_.last_read.begin(), program_.last_read.end(), [&](int r) { return r > i; });
         if (needs_slot) out.last_use = end;
       }
       const auto release = [&](bool same_width) {
         for (int o = 0; o < d.n_in; ++o) {
           Value& v = values_[static_cast<size_t>(d.in[static_cast<size_t>(o)])];
-          const bool in_place = is_floating(v.dtype) && is_floating(out.dtype) && size_of(v.lane) == size_of(out.lane) &&
-                                d.op != TileOp::expand_bf16 && d.op != TileOp::shrink_bf16;
+          const bool in_place = is_floating(v.dtype) && is_floating(out.dtype) &&
+                                size_of(v.lane) == size_of(out.lane) && d.op != TileOp::expand_bf16 &&
+                                d.op != TileOp::shrink_bf16;
           if (v.slot < 0 || v.last_use != i || in_place != same_width || v.output >= 0) continue;
           free.push_back(v.slot);
           v.last_use = -1;  // once only, even when it is both operands
@@ -353,7 +369,8 @@ class Compiler {
       if (out.slot >= 0 && out.last_use < 0 && out.output < 0) free.push_back(out.slot);  // never read
     }
     program_.tile = 1024;
-    while (program_.tile > 64 && static_cast<size_t>(program_.n_slots) * program_.tile * lane_bytes > kSlotMemory)
+    while (program_.tile > 64 &&
+           static_cast<size_t>(program_.n_slots) * program_.tile * lane_bytes > kSlotMemory)
       program_.tile /= 2;
     program_.slot_bytes = program_.tile * lane_bytes;
     return static_cast<size_t>(program_.n_slots) * program_.slot_bytes <= kSlotMemory;
@@ -380,8 +397,8 @@ class Compiler {
   TileProgram program_;
   std::vector<Value> values_;
   std::vector<Draft> drafts_;
-  std::vector<int> inputs_, nodes_;               // value of each input (-1: not used yet) and node
-  std::vector<std::pair<int, int>> gathered_;     // input, value
+  std::vector<int> inputs_, nodes_;            // value of each input (-1: not used yet) and node
+  std::vector<std::pair<int, int>> gathered_;  // input, value
 };
 
 }  // namespace

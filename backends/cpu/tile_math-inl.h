@@ -1,4 +1,5 @@
-// Vector math with the special values that Highway's functions leave out. Per target: no include guard of the usual kind.
+// Vector math with the special values that Highway's functions leave out. Per target: no include guard of the
+// usual kind.
 #if defined(TENON_TILE_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef TENON_TILE_MATH_INL_H_
 #undef TENON_TILE_MATH_INL_H_
@@ -55,7 +56,8 @@ HWY_INLINE V math_expm1(D d, V x) {
   const V hi = constant<D, V>(d, f32 ? 100.0 : 720.0), lo = constant<D, V>(d, f32 ? -50.0 : -100.0);
   const V y = hn::Expm1(d, hn::Max(hn::Min(x, hi), lo));
   const V inf = hn::Set(d, std::numeric_limits<Value<D>>::infinity());
-  return keep_nan(d, x, hn::IfThenElse(hn::Gt(x, constant<D, V>(d, f32 ? 88.722839 : 709.782712893384)), inf, y));
+  return keep_nan(d, x,
+                  hn::IfThenElse(hn::Gt(x, constant<D, V>(d, f32 ? 88.722839 : 709.782712893384)), inf, y));
 }
 
 // log(x) for x > 0 from `y`; -inf at 0, NaN below, inf at inf.
@@ -130,7 +132,8 @@ HWY_INLINE V math_erf(D d, V x) {
 template <class D, class V>
 HWY_INLINE V math_gelu(D d, V x) {
   const V half = constant<D, V>(d, 0.5), one = constant<D, V>(d, 1);
-  const V phi = hn::Mul(half, hn::Add(one, math_erf(d, hn::Mul(x, constant<D, V>(d, 0.70710678118654752440)))));
+  const V phi =
+      hn::Mul(half, hn::Add(one, math_erf(d, hn::Mul(x, constant<D, V>(d, 0.70710678118654752440)))));
   return hn::Mul(x, phi);
 }
 

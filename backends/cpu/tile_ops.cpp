@@ -4,9 +4,9 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/tile_ops.cpp"
-#include "backends/cpu/targets.h"
 #include <hwy/foreach_target.h>
 
+#include "backends/cpu/targets.h"
 #include "backends/cpu/tile_math-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -18,13 +18,13 @@ namespace {
 template <class T>
 using Tag = hn::CappedTag<T, kGroup>;
 
-#define TN_FLOAT(name, expression)                             \
-  struct name##_vector {                                       \
-    template <class D, class V>                                \
+#define TN_FLOAT(name, expression)                              \
+  struct name##_vector {                                        \
+    template <class D, class V>                                 \
     static HWY_INLINE V apply(D d, V x, const TileArgs& args) { \
-      (void)d, (void)args;                                     \
-      return expression;                                       \
-    }                                                          \
+      (void)d, (void)args;                                      \
+      return expression;                                        \
+    }                                                           \
   };
 TN_FLOAT(exp, math_exp(d, x))
 TN_FLOAT(log, math_log(d, x))
@@ -58,13 +58,13 @@ TN_FLOAT(clamp, math_clamp(d, x, args.p0, args.p1))
 TN_FLOAT(round_bf16, round_to_bf16(d, x))
 #undef TN_FLOAT
 
-#define TN_FLOAT2(name, expression)                 \
-  struct name##_vector2 {                           \
-    template <class D, class V>                     \
-    static HWY_INLINE V apply(D d, V a, V b) {      \
-      (void)d;                                      \
-      return expression;                            \
-    }                                               \
+#define TN_FLOAT2(name, expression)            \
+  struct name##_vector2 {                      \
+    template <class D, class V>                \
+    static HWY_INLINE V apply(D d, V a, V b) { \
+      (void)d;                                 \
+      return expression;                       \
+    }                                          \
   };
 TN_FLOAT2(add, hn::Add(a, b))
 TN_FLOAT2(sub, hn::Sub(a, b))
@@ -80,7 +80,8 @@ void vector_unary(const TileArgs& args) {
   const size_t step = hn::Lanes(d), sx = args.varies[0] ? step : 0;
   const T* x = static_cast<const T*>(args.in[0]);
   T* out = static_cast<T*>(args.out);
-  for (size_t i = 0; i < args.n; i += step, x += sx) hn::StoreU(Op::apply(d, hn::LoadU(d, x), args), d, out + i);
+  for (size_t i = 0; i < args.n; i += step, x += sx)
+    hn::StoreU(Op::apply(d, hn::LoadU(d, x), args), d, out + i);
 }
 
 template <class T, class Op>
@@ -94,12 +95,42 @@ void vector_binary(const TileArgs& args) {
     hn::StoreU(Op::apply(d, hn::LoadU(d, a), hn::LoadU(d, b)), d, out + i);
 }
 
-struct equal_mask { template <class V> static HWY_INLINE auto apply(V a, V b) { return hn::Eq(a, b); } };
-struct not_equal_mask { template <class V> static HWY_INLINE auto apply(V a, V b) { return hn::Ne(a, b); } };
-struct less_mask { template <class V> static HWY_INLINE auto apply(V a, V b) { return hn::Lt(a, b); } };
-struct less_equal_mask { template <class V> static HWY_INLINE auto apply(V a, V b) { return hn::Le(a, b); } };
-struct greater_mask { template <class V> static HWY_INLINE auto apply(V a, V b) { return hn::Gt(a, b); } };
-struct greater_equal_mask { template <class V> static HWY_INLINE auto apply(V a, V b) { return hn::Ge(a, b); } };
+struct equal_mask {
+  template <class V>
+  static HWY_INLINE auto apply(V a, V b) {
+    return hn::Eq(a, b);
+  }
+};
+struct not_equal_mask {
+  template <class V>
+  static HWY_INLINE auto apply(V a, V b) {
+    return hn::Ne(a, b);
+  }
+};
+struct less_mask {
+  template <class V>
+  static HWY_INLINE auto apply(V a, V b) {
+    return hn::Lt(a, b);
+  }
+};
+struct less_equal_mask {
+  template <class V>
+  static HWY_INLINE auto apply(V a, V b) {
+    return hn::Le(a, b);
+  }
+};
+struct greater_mask {
+  template <class V>
+  static HWY_INLINE auto apply(V a, V b) {
+    return hn::Gt(a, b);
+  }
+};
+struct greater_equal_mask {
+  template <class V>
+  static HWY_INLINE auto apply(V a, V b) {
+    return hn::Ge(a, b);
+  }
+};
 
 template <class Op>
 void vector_compare(const TileArgs& args) {
@@ -162,8 +193,10 @@ void shrink_bf16(const TileArgs& args) {
 
 template <class F>
 HWY_INLINE void with_flag(bool flag, F&& f) {
-  if (flag) f(std::true_type{});
-  else f(std::false_type{});
+  if (flag)
+    f(std::true_type{});
+  else
+    f(std::false_type{});
 }
 
 template <class X, class R, class F>
@@ -192,17 +225,17 @@ template <class T>
 HWY_INLINE T wrap(std::make_unsigned_t<T> v) {
   return static_cast<T>(v);
 }
-#define TN_INT(name, T, expression)                                          \
-  template <class T>                                                         \
-  void name##_int(const TileArgs& args) {                                    \
-    using U = std::make_unsigned_t<T>;                                       \
-    loop1<T, T>(args, [&](T x) { return (void)sizeof(U), (expression); });   \
+#define TN_INT(name, T, expression)                                        \
+  template <class T>                                                       \
+  void name##_int(const TileArgs& args) {                                  \
+    using U = std::make_unsigned_t<T>;                                     \
+    loop1<T, T>(args, [&](T x) { return (void)sizeof(U), (expression); }); \
   }
-#define TN_INT2(name, T, expression)                                              \
-  template <class T>                                                              \
-  void name##_int2(const TileArgs& args) {                                        \
-    using U = std::make_unsigned_t<T>;                                            \
-    loop2<T, T>(args, [](T a, T b) { return (void)sizeof(U), (expression); });    \
+#define TN_INT2(name, T, expression)                                           \
+  template <class T>                                                           \
+  void name##_int2(const TileArgs& args) {                                     \
+    using U = std::make_unsigned_t<T>;                                         \
+    loop2<T, T>(args, [](T a, T b) { return (void)sizeof(U), (expression); }); \
   }
 TN_INT(neg, T, wrap<T>(static_cast<U>(U{0} - static_cast<U>(x))))
 TN_INT(square, T, wrap<T>(static_cast<U>(uint64_t(static_cast<U>(x)) * static_cast<U>(x))))
@@ -217,10 +250,10 @@ TN_INT2(maximum, T, a < b ? b : a)
 #undef TN_INT
 #undef TN_INT2
 
-#define TN_COMPARE_LOOP(name, symbol)                                                           \
-  template <class T>                                                                            \
-  void name##_loop(const TileArgs& args) {                                                      \
-    loop2<T, uint8_t>(args, [](T a, T b) { return static_cast<uint8_t>(a symbol b); });         \
+#define TN_COMPARE_LOOP(name, symbol)                                                   \
+  template <class T>                                                                    \
+  void name##_loop(const TileArgs& args) {                                              \
+    loop2<T, uint8_t>(args, [](T a, T b) { return static_cast<uint8_t>(a symbol b); }); \
   }
 TN_COMPARE_LOOP(equal, ==)
 TN_COMPARE_LOOP(not_equal, !=)
@@ -257,7 +290,8 @@ void where_loop(const TileArgs& args) {
   for (size_t i = 0; i < args.n; ++i) out[i] = c[i * vc] ? a[i * va] : b[i * vb];
 }
 void logical_and_loop(const TileArgs& args) {
-  loop2<uint8_t, uint8_t>(args, [](uint8_t a, uint8_t b) { return static_cast<uint8_t>((a != 0) & (b != 0)); });
+  loop2<uint8_t, uint8_t>(args,
+                          [](uint8_t a, uint8_t b) { return static_cast<uint8_t>((a != 0) & (b != 0)); });
 }
 void logical_or_loop(const TileArgs& args) {
   loop2<uint8_t, uint8_t>(args, [](uint8_t a, uint8_t b) { return static_cast<uint8_t>((a | b) != 0); });
@@ -271,11 +305,16 @@ void logical_not_loop(const TileArgs& args) {
 template <class F>
 TileFn with_type(Lane lane, F&& f) {
   switch (lane) {
-    case Lane::f32: return f(float{});
-    case Lane::f64: return f(double{});
-    case Lane::i32: return f(int32_t{});
-    case Lane::i64: return f(int64_t{});
-    case Lane::u8: return f(uint8_t{});
+    case Lane::f32:
+      return f(float{});
+    case Lane::f64:
+      return f(double{});
+    case Lane::i32:
+      return f(int32_t{});
+    case Lane::i64:
+      return f(int64_t{});
+    case Lane::u8:
+      return f(uint8_t{});
   }
   return nullptr;
 }
@@ -283,45 +322,63 @@ TileFn with_type(Lane lane, F&& f) {
 template <class T>
 TileFn find_float(TileOp op) {
   switch (op) {
-#define X(name) \
-  case TileOp::name: return vector_unary<T, name##_vector>;
-    TN_TILE_FLOAT_UNARY(X) TN_TILE_UNARY(X)
+#define X(name)      \
+  case TileOp::name: \
+    return vector_unary<T, name##_vector>;
+    TN_TILE_FLOAT_UNARY(X)
+    TN_TILE_UNARY(X)
 #undef X
-#define X(name) \
-  case TileOp::name: return vector_binary<T, name##_vector2>;
-    TN_TILE_BINARY(X) X(div)
+#define X(name)      \
+  case TileOp::name: \
+    return vector_binary<T, name##_vector2>;
+        TN_TILE_BINARY(X) X(div)
 #undef X
-    case TileOp::pow: return pow_loop<T>;
-    case TileOp::is_finite: return is_finite_loop<T>;
-    default: return nullptr;
+            case TileOp::pow : return pow_loop<T>;
+    case TileOp::is_finite:
+      return is_finite_loop<T>;
+    default:
+      return nullptr;
   }
 }
 
 template <class T>
 TileFn find_int(TileOp op) {
   switch (op) {
-    case TileOp::neg: return neg_int<T>;
-    case TileOp::square: return square_int<T>;
-    case TileOp::relu: return relu_int<T>;
-    case TileOp::abs: return abs_int<T>;
-    case TileOp::sign: return sign_int<T>;
-    case TileOp::add: return add_int2<T>;
-    case TileOp::sub: return sub_int2<T>;
-    case TileOp::mul: return mul_int2<T>;
-    case TileOp::minimum: return minimum_int2<T>;
-    case TileOp::maximum: return maximum_int2<T>;
-    default: return nullptr;
+    case TileOp::neg:
+      return neg_int<T>;
+    case TileOp::square:
+      return square_int<T>;
+    case TileOp::relu:
+      return relu_int<T>;
+    case TileOp::abs:
+      return abs_int<T>;
+    case TileOp::sign:
+      return sign_int<T>;
+    case TileOp::add:
+      return add_int2<T>;
+    case TileOp::sub:
+      return sub_int2<T>;
+    case TileOp::mul:
+      return mul_int2<T>;
+    case TileOp::minimum:
+      return minimum_int2<T>;
+    case TileOp::maximum:
+      return maximum_int2<T>;
+    default:
+      return nullptr;
   }
 }
 
 template <class T>
 TileFn find_compare(TileOp op) {
   switch (op) {
-#define X(name) \
-  case TileOp::name: return std::is_same_v<T, float> ? vector_compare<name##_mask> : name##_loop<T>;
+#define X(name)      \
+  case TileOp::name: \
+    return std::is_same_v<T, float> ? vector_compare<name##_mask> : name##_loop<T>;
     TN_TILE_COMPARE(X)
 #undef X
-    default: return nullptr;
+    default:
+      return nullptr;
   }
 }
 
@@ -331,25 +388,38 @@ TileFn find(TileOp op, Lane in, Lane out) {
       return with_type(in, [&](auto x) {
         return with_type(out, [](auto r) -> TileFn { return copy_loop<decltype(x), decltype(r)>; });
       });
-    case TileOp::to_bool: return with_type(in, [](auto x) -> TileFn { return to_bool_loop<decltype(x)>; });
+    case TileOp::to_bool:
+      return with_type(in, [](auto x) -> TileFn { return to_bool_loop<decltype(x)>; });
     case TileOp::where:
       if (out == Lane::f32) return vector_where;
       return with_type(out, [](auto r) -> TileFn { return where_loop<decltype(r)>; });
-    case TileOp::round_bf16: return vector_unary<float, round_bf16_vector>;
-    case TileOp::expand_bf16: return expand_bf16;
-    case TileOp::shrink_bf16: return shrink_bf16;
-    case TileOp::logical_and: return in == Lane::u8 ? logical_and_loop : nullptr;
-    case TileOp::logical_or: return in == Lane::u8 ? logical_or_loop : nullptr;
-    case TileOp::logical_not: return in == Lane::u8 ? logical_not_loop : nullptr;
-    default: break;
+    case TileOp::round_bf16:
+      return vector_unary<float, round_bf16_vector>;
+    case TileOp::expand_bf16:
+      return expand_bf16;
+    case TileOp::shrink_bf16:
+      return shrink_bf16;
+    case TileOp::logical_and:
+      return in == Lane::u8 ? logical_and_loop : nullptr;
+    case TileOp::logical_or:
+      return in == Lane::u8 ? logical_or_loop : nullptr;
+    case TileOp::logical_not:
+      return in == Lane::u8 ? logical_not_loop : nullptr;
+    default:
+      break;
   }
   if (const TileFn f = with_type(in, [&](auto x) { return find_compare<decltype(x)>(op); })) return f;
   switch (in) {
-    case Lane::f32: return find_float<float>(op);
-    case Lane::f64: return find_float<double>(op);
-    case Lane::i32: return find_int<int32_t>(op);
-    case Lane::i64: return find_int<int64_t>(op);
-    case Lane::u8: return find_int<uint8_t>(op);
+    case Lane::f32:
+      return find_float<float>(op);
+    case Lane::f64:
+      return find_float<double>(op);
+    case Lane::i32:
+      return find_int<int32_t>(op);
+    case Lane::i64:
+      return find_int<int64_t>(op);
+    case Lane::u8:
+      return find_int<uint8_t>(op);
   }
   return nullptr;
 }
@@ -365,7 +435,9 @@ HWY_AFTER_NAMESPACE();
 namespace tenon::cpu {
 
 HWY_EXPORT(find_for_target);
-TileFn find_tile_fn(TileOp op, Lane in, Lane out) { return HWY_DYNAMIC_DISPATCH(find_for_target)(op, in, out); }
+TileFn find_tile_fn(TileOp op, Lane in, Lane out) {
+  return HWY_DYNAMIC_DISPATCH(find_for_target)(op, in, out);
+}
 
 }  // namespace tenon::cpu
 #endif

@@ -10,8 +10,9 @@
 
 namespace tenon::cpu {
 
-// Runs are computed in whole groups of this many elements, so that the vector code of every target is the same for
-// every element: a value does not depend on where in a tensor it lies, or on how the tensor was cut into tiles.
+// Runs are computed in whole groups of this many elements, so that the vector code of every target is the
+// same for every element: a value does not depend on where in a tensor it lies, or on how the tensor was cut
+// into tiles.
 inline constexpr size_t kGroup = 16;
 inline constexpr size_t kMaxOperands = 3;
 
@@ -36,9 +37,10 @@ struct TileArgs {
 using TileFn = void (*)(const TileArgs&);
 
 // X(name, operands). Names are those of the ops.
-#define TN_TILE_FLOAT_UNARY(X)                                                                                  \
-  X(exp) X(log) X(log1p) X(expm1) X(sqrt) X(rsqrt) X(reciprocal) X(tanh) X(sigmoid) X(softplus) X(erf) X(gelu) \
-  X(gelu_tanh) X(silu) X(leaky_relu) X(sin) X(cos) X(asin) X(acos) X(atan) X(floor) X(ceil) X(round)
+#define TN_TILE_FLOAT_UNARY(X)                                                                          \
+  X(exp)                                                                                                \
+  X(log) X(log1p) X(expm1) X(sqrt) X(rsqrt) X(reciprocal) X(tanh) X(sigmoid) X(softplus) X(erf) X(gelu) \
+      X(gelu_tanh) X(silu) X(leaky_relu) X(sin) X(cos) X(asin) X(acos) X(atan) X(floor) X(ceil) X(round)
 #define TN_TILE_UNARY(X) X(neg) X(square) X(relu) X(abs) X(sign) X(clamp)
 #define TN_TILE_BINARY(X) X(add) X(sub) X(mul) X(minimum) X(maximum)
 #define TN_TILE_COMPARE(X) X(equal) X(not_equal) X(less) X(less_equal) X(greater) X(greater_equal)
@@ -47,21 +49,22 @@ enum class TileOp : uint8_t {
 #define X(name) name,
   TN_TILE_FLOAT_UNARY(X) TN_TILE_UNARY(X) TN_TILE_BINARY(X) TN_TILE_COMPARE(X)
 #undef X
-  div,
+      div,
   pow,
   logical_and,
   logical_or,
   logical_not,
   is_finite,
   where,
-  copy,          // also conversion between lanes
-  to_bool,       // x != 0
-  round_bf16,    // f32 -> the nearest bf16, as f32
-  expand_bf16,   // bf16 in memory -> f32
-  shrink_bf16,   // f32 -> the nearest bf16, in memory
+  copy,         // also conversion between lanes
+  to_bool,      // x != 0
+  round_bf16,   // f32 -> the nearest bf16, as f32
+  expand_bf16,  // bf16 in memory -> f32
+  shrink_bf16,  // f32 -> the nearest bf16, in memory
 };
 
-// The code for this machine of `op` from lane type `in` to `out`; null when there is none (the op is not for that type).
+// The code for this machine of `op` from lane type `in` to `out`; null when there is none (the op is not for
+// that type).
 TileFn find_tile_fn(TileOp op, Lane in, Lane out);
 
 }  // namespace tenon::cpu

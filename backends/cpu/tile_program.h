@@ -1,4 +1,5 @@
-// Element-wise pieces as tile programs: a short list of instructions over registers that stay in L1, run tile by tile.
+// Element-wise pieces as tile programs: a short list of instructions over registers that stay in L1, run tile
+// by tile.
 #pragma once
 
 #include <memory>
@@ -15,7 +16,8 @@ bool is_tile_op(std::string_view op, DType dtype);
 // Inputs that are cheaper to copy first: those that step through memory along the innermost dimension.
 uint32_t tile_wants_contiguous(const Piece& piece);
 
-// A kernel for a piece of tile ops, or null where the piece has another op or shapes that differ from the outputs'.
+// A kernel for a piece of tile ops, or null where the piece has another op or shapes that differ from the
+// outputs'.
 std::unique_ptr<Kernel> make_tile_kernel(Context& context, const Piece& piece);
 
 // --- The program, as the compiler leaves it and the interpreter reads it ---
@@ -50,8 +52,9 @@ struct TileInput {
 struct TileOutput {
   DType dtype = DType::f32;
   int written_by = -1;  // the instruction
-  // Writing straight to memory could change inputs that are still to be read if an input shares the address. Then the
-  // result waits in this slot until the end of the tile. -1: no instruction reads any input afterwards.
+  // Writing straight to memory could change inputs that are still to be read if an input shares the address.
+  // Then the result waits in this slot until the end of the tile. -1: no instruction reads any input
+  // afterwards.
   int slot = -1;
 };
 

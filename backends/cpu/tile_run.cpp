@@ -21,8 +21,10 @@ void fill_block(ScalarBlock& block, DType dtype, const std::byte* from) {
   };
   dispatch(dtype, [&](auto t) {
     std::memcpy(&t, from, sizeof(t));
-    if constexpr (std::is_same_v<decltype(t), bf16>) repeat(static_cast<float>(t));
-    else repeat(t);
+    if constexpr (std::is_same_v<decltype(t), bf16>)
+      repeat(static_cast<float>(t));
+    else
+      repeat(t);
   });
 }
 
@@ -103,14 +105,15 @@ class TileKernel final : public Kernel {
     void run(int64_t row, int64_t tile_in_row) {
       if (row != row_) enter(row);
       const int64_t column = tile_in_row * static_cast<int64_t>(p_.tile);
-      const auto n = static_cast<size_t>(std::min<int64_t>(static_cast<int64_t>(p_.tile), p_.row_length - column));
+      const auto n =
+          static_cast<size_t>(std::min<int64_t>(static_cast<int64_t>(p_.tile), p_.row_length - column));
       const int64_t first = row * p_.row_length + column;
       for (size_t i = 0; i < p_.inputs.size(); ++i) {
         const TileInput& input = p_.inputs[i];
         const size_t bytes = tenon::size_of(input.dtype);
         if (input.mode == TileInput::direct)
-          now_[i] = static_cast<const std::byte*>(in_[i]) +
-                    (row_offset_[i] + column) * static_cast<int64_t>(bytes);
+          now_[i] =
+              static_cast<const std::byte*>(in_[i]) + (row_offset_[i] + column) * static_cast<int64_t>(bytes);
       }
       const size_t whole = n / kGroup * kGroup;
       if (whole) run_groups(first, whole);
@@ -134,7 +137,8 @@ class TileKernel final : public Kernel {
         row_offset_[i] = offset;
         if (input.mode == TileInput::row_scalar && in_[i])
           fill_block(row_scalars_[input.block], input.dtype,
-                     static_cast<const std::byte*>(in_[i]) + offset * static_cast<int64_t>(tenon::size_of(input.dtype)));
+                     static_cast<const std::byte*>(in_[i]) +
+                         offset * static_cast<int64_t>(tenon::size_of(input.dtype)));
       }
     }
 
@@ -190,12 +194,12 @@ class TileKernel final : public Kernel {
     }
 
     const TileProgram& p_;
-    std::span<void* const> in_, out_;
+    std::span<void*const> in_, out_;
     const Flags& wait_;
     int64_t row_ = -1;
     std::array<int64_t, kMaxTileInputs> row_offset_;
-    std::array<const std::byte*, kMaxTileInputs> now_;   // where each direct input's tile begins
-    std::array<std::byte*, kMaxTileInputs> result_;      // where each output's tile goes
+    std::array<const std::byte*, kMaxTileInputs> now_;  // where each direct input's tile begins
+    std::array<std::byte*, kMaxTileInputs> result_;     // where each output's tile goes
     std::array<TileArgs, kMaxTileInstrs> args_;
     std::array<ScalarBlock, kMaxTileInputs> row_scalars_, padded_in_, padded_out_;
     alignas(64) std::byte slots_[kSlotMemory];

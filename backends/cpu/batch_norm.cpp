@@ -1,0 +1,146 @@
+// batch_norm and its derivative on [B, C, ..] with long channels: each channel is a few passes over its runs.
+#include <cmath>
+
+#include "backends/cpu/rows.h"
+
+namespace tenon::cpu {
+namespace {
+
+// [B, C, R] with rows of length R; channel c has rows c, C + c, 2C + c, ..
+struct Channels {
+  Rows rows;
+  int64_t batch, channels;
+  Channels(DType t, const Shape& shape)
+      : rows(t, {shape[0] * shape[1], run_of(shape)}), batch(shape[0]), channels(shape[1]) {}
+  static int64_t run_of(const Shape& s) {
+    int64_t run = 1;
+    for (int i = 2; i < s.rank(); ++i) run *= s[i];
+    return run;
+  }
+  float count() const { return static_cast<float>(batch * rows.length); }
+  int64_t row(int64_t b, int64_t c) const { return b * channels + c; }
+  int64_t grain() const { return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, batch * rows.length)); }
+};
+
+class BatchNorm final : public Kernel {
+ public:
+  BatchNorm(Context& context, const Piece& piece)
+      : context_(context),
+        c_(piece.inputs[0].dtype, piece.inputs[0].shape),
+        eps_(static_cast<float>(piece.nodes[0].attrs.f("eps"))),
+        places_(piece),
+        buffers_(context, places_.scratch_bytes(), 2 * c_.rows.n()) {}
+
+  Status run(std::span<void* const> in, std::span<void* const> out, void* scratch) override {
+    const RowOps& ops = row_ops();
+    const Rows& rows = c_.rows;
+    const size_t n = rows.n();
+    void* const y_base = places_.address(0, out, scratch);
+    parallel_for(buffers_.threads(context_), c_.channels, c_.grain(), [&](int64_t begin, int64_t end) {
+      float* const buffer = buffers_.mine(scratch);
+      for (int64_t c = begin; c < end; ++c) {
+        float mean = 0, var = 0;
+        for (int64_t b = 0; b < c_.batch; ++b) mean += ops.sum(rows.read(in[0], c_.row(b, c), buffer), n);
+        mean /= c_.count();
+        for (int64_t b = 0; b < c_.batch; ++b)
+          var += ops.sum_square_diff(rows.read(in[0], c_.row(b, c), buffer), n, mean);
+        var /= c_.count();
+        const float scale = read_element(rows.dtype, in[1], c) / std::sqrt(var + eps_);
+        const float beta = read_element(rows.dtype, in[2], c);
+        for (int64_t b = 0; b < c_.batch; ++b) {
+          const int64_t r = c_.row(b, c);
+          float* y = rows.target(y_base, r, buffer + n);
+          ops.center_scale(rows.read(in[0], r, buffer), n, mean, scale, beta, y);
+          rows.write(y_base, r, y);
+        }
+        write_element(rows.dtype, places_.address(1, out, scratch), c, mean);
+        write_element(rows.dtype, places_.address(2, out, scratch), c, var);
+      }
+    });
+    return Status::ok();
+  }
+  size_t scratch_bytes() const override { return buffers_.scratch_bytes(); }
+  std::string_view name() const override { return "cpu:batch_norm"; }
+
+ private:
+  Context& context_;
+  Channels c_;
+  float eps_;
+  OutputPlaces places_;
+  ThreadBuffers buffers_;
+};
+
+// x, gamma, mean, var, dy -> dx, dgamma, dbeta with dx = gamma r (dy - mean(dy) - h mean(dy h)), h = (x -
+// mean) r
+class BatchNormGrad final : public Kernel {
+ public:
+  BatchNormGrad(Context& context, const Piece& piece)
+      : context_(context),
+        c_(piece.inputs[0].dtype, piece.inputs[0].shape),
+        eps_(static_cast<float>(piece.nodes[0].attrs.f("eps"))),
+        places_(piece),
+        buffers_(context, places_.scratch_bytes(), 3 * c_.rows.n()) {}
+
+  Status run(std::span<void* const> in, std::span<void* const> out, void* scratch) override {
+    const RowOps& ops = row_ops();
+    const Rows& rows = c_.rows;
+    const size_t n = rows.n();
+    void* const dx_base = places_.address(0, out, scratch);
+    parallel_for(buffers_.threads(context_), c_.channels, c_.grain(), [&](int64_t begin, int64_t end) {
+      float* const buffer = buffers_.mine(scratch);
+      for (int64_t c = begin; c < end; ++c) {
+        const float mean = read_element(rows.dtype, in[2], c);
+        const float r = 1 / std::sqrt(read_element(rows.dtype, in[3], c) + eps_);
+        float sum_dy = 0, sum_dy_h = 0;
+        for (int64_t b = 0; b < c_.batch; ++b) {
+          const float* x = rows.read(in[0], c_.row(b, c), buffer);
+          const float* dy = rows.read(in[4], c_.row(b, c), buffer + n);
+          sum_dy += ops.sum(dy, n);
+          sum_dy_h += ops.dot_centered(x, dy, n, mean) * r;
+        }
+        const float scale = read_element(rows.dtype, in[1], c) * r;
+        const float mean_dy = sum_dy / c_.count(), mean_dy_h = sum_dy_h / c_.count();
+        for (int64_t b = 0; b < c_.batch; ++b) {
+          const int64_t row = c_.row(b, c);
+          const float* x = rows.read(in[0], row, buffer);
+          const float* dy = rows.read(in[4], row, buffer + n);
+          float* dx = rows.target(dx_base, row, buffer + 2 * n);
+          ops.combine(x, dy, n, scale, -scale * r * mean_dy_h, mean, -scale * mean_dy, dx);
+          rows.write(dx_base, row, dx);
+        }
+        write_element(rows.dtype, places_.address(1, out, scratch), c, sum_dy_h);
+        write_element(rows.dtype, places_.address(2, out, scratch), c, sum_dy);
+      }
+    });
+    return Status::ok();
+  }
+  size_t scratch_bytes() const override { return buffers_.scratch_bytes(); }
+  std::string_view name() const override { return "cpu:batch_norm_grad"; }
+
+ private:
+  Context& context_;
+  Channels c_;
+  float eps_;
+  OutputPlaces places_;
+  ThreadBuffers buffers_;
+};
+
+template <class K>
+std::unique_ptr<Kernel> make(Context& context, const Piece& piece) {
+  const Layout& x = piece.inputs[0];
+  if (!is_row_type(x.dtype) || !inputs_contiguous(piece) || x.numel() == 0 || Channels::run_of(x.shape) < 4)
+    return nullptr;
+  return std::make_unique<K>(context, piece);
+}
+
+}  // namespace
+
+std::span<const KernelEntry> batch_norm_kernels() {
+  static constexpr KernelEntry entries[] = {
+      {"batch_norm/1", make<BatchNorm>, all_contiguous},
+      {"batch_norm_grad/1", make<BatchNormGrad>, all_contiguous},
+  };
+  return entries;
+}
+
+}  // namespace tenon::cpu
