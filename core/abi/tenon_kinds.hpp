@@ -1,0 +1,143 @@
+// What the callbacks of the various kinds get: an optimizer's step, closures, objectives, sessions, stored
+// bytes.
+#pragma once
+
+#include "tenon_context.hpp"
+
+namespace tn {
+
+// One parameter in an optimizer's step.
+struct Param {
+  tn_ctx* ctx;
+  const tn_step* step;
+  uint32_t index;
+  const char* name() const { return step->names[index]; }
+  Tensor value() const { return {ctx, step->params[index]}; }
+  Tensor grad() const { return {ctx, step->grads ? step->grads[index] : TN_NULL}; }
+  Slot operator[](const char* slot) const { return {ctx, slot, index}; }
+  void update(Tensor t) const { step->new_params[index] = t.id; }
+};
+
+// for (tn::Param p : step) p.update(p.value() - p.grad() * step.lr());
+struct Step : Ctx {
+  Step(tn_ctx* c, const tn_step* s) : Ctx{c}, raw_step(s) {}
+  struct Iterator {
+    Param at;
+    Param operator*() const { return at; }
+    void operator++() { ++at.index; }
+    bool operator!=(const Iterator& o) const { return at.index != o.at.index; }
+  };
+  Iterator begin() const { return {{raw, raw_step, 0}}; }
+  Iterator end() const { return {{raw, raw_step, raw_step->n}}; }
+  uint32_t size() const { return raw_step->n; }
+  Param operator[](uint32_t i) const { return {raw, raw_step, i}; }
+  int64_t count() const { return raw_step->count; }  // 1 on the first step
+  const tn_step* raw_step;
+};
+
+// The step's loss as a function of parameters.
+struct Closure {
+  tn_ctx* ctx;
+  const tn_closure* raw;
+  std::vector<Tensor> params() const {
+    std::vector<Tensor> v;
+    for (uint32_t i = 0; i < raw->n; ++i) v.push_back({ctx, raw->params[i]});
+    return v;
+  }
+  // scalar: null the loss, else another emitted number by name.
+  Tensor loss(const std::vector<Tensor>& params, const char* scalar = nullptr) const {
+    tn_tensor out = TN_NULL;
+    raw->loss(raw, ctx, ids(params).data(), scalar, &out);
+    return {ctx, out};
+  }
+  Tensor forward(const std::vector<Tensor>& params) const {
+    tn_tensor out = TN_NULL;
+    raw->forward(raw, ctx, ids(params).data(), &out);
+    return {ctx, out};
+  }
+  struct Losses {
+    Tensor loss, per_sample;
+  };
+  Losses loss_at(Tensor output) const {
+    tn_tensor loss = TN_NULL, per_sample = TN_NULL;
+    raw->loss_at(raw, ctx, output.id, &loss, &per_sample);
+    return {{ctx, loss}, {ctx, per_sample}};
+  }
+
+ private:
+  std::vector<tn_tensor> ids(const std::vector<Tensor>& params) const {
+    if (params.size() != raw->n) throw Error("closure: wrong number of parameters", TN_STATUS_INTERNAL);
+    std::vector<tn_tensor> v;
+    for (const Tensor& t : params) v.push_back(t.id);
+    return v;
+  }
+};
+
+struct Objectives {
+  tn_ctx* ctx;
+  const tn_objectives* raw;
+  uint32_t n_params;
+  uint32_t size() const { return raw->n; }
+  const char* name(uint32_t o) const { return raw->names[o]; }
+  double weight(uint32_t o) const { return raw->weights[o]; }
+  Tensor value(uint32_t o) const { return {ctx, raw->values[o]}; }
+  Tensor grad(uint32_t o, uint32_t i) const { return {ctx, raw->grads[o * n_params + i]}; }
+};
+
+// The objective of an attack as a function of the model's input.
+struct Target {
+  tn_ctx* ctx;
+  const tn_attack_target* raw;
+  struct At {
+    Tensor per_sample, output;
+  };
+  At operator()(Tensor x) const {
+    tn_tensor per_sample = TN_NULL, output = TN_NULL;
+    raw->evaluate(raw, ctx, x.id, &per_sample, &output);
+    return {{ctx, per_sample}, {ctx, output}};
+  }
+};
+
+// A graph of a procedure's own; closed at the end of the scope.
+struct Session : Ctx {
+  explicit Session(const Ctx& run, uint32_t flags = TN_CTX_TRAIN, int64_t step = 0)
+      : Ctx{run.extension<tn_session_api>(TN_EXT_SESSION).open(run.raw, flags, step)},
+        api(run.extension<tn_session_api>(TN_EXT_SESSION)) {
+    if (!raw) throw Error("a session could not be opened", TN_STATUS_STATE);
+  }
+  ~Session() { api.close(raw); }
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+  // One plan: the values, then everything that was set.
+  void run(const std::vector<Tensor>& values = {}) {
+    std::vector<tn_tensor> ids;
+    for (const Tensor& t : values) ids.push_back(t.id);
+    if (int32_t code = api.run(raw, ids.data(), static_cast<uint32_t>(ids.size())))
+      throw Error("the evaluation failed", code);
+  }
+  const tn_session_api& api;
+};
+
+// Bytes of a checkpoint: put and get plain values.
+struct Bytes {
+  const tn_stream* stream;
+  uint64_t left = ~uint64_t{0};  // still to read
+  template <class T>
+  void put(const T& v) {
+    static_assert(std::is_trivially_copyable_v<T>);
+    if (int32_t code = stream->write(stream, &v, sizeof v)) throw Error("state could not be written", code);
+  }
+  template <class T>
+  T get() {
+    static_assert(std::is_trivially_copyable_v<T>);
+    T v{};
+    if (left < sizeof v || stream->read(stream, &v, sizeof v)) throw Error("stored state is too short");
+    left -= sizeof v;
+    return v;
+  }
+};
+
+template <class... P>
+struct List {};
+
+}  // namespace tn
