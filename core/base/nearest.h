@@ -25,14 +25,18 @@ inline size_t edit_distance(std::string_view a, std::string_view b) {
   return row[b.size()];
 }
 
-// The name closest to `wrong`, or "" when none is near enough to be a likely typo.
+// The name closest to `wrong`, or "" when none is near enough to be a likely typo. A name that begins with
+// `wrong` ("warmup" of "warmup_steps") is near too; one without a letter in common is not, however short.
 template <class Names>
 std::string nearest(std::string_view wrong, const Names& names) {
   std::string best;
-  size_t best_distance = std::max<size_t>(2, wrong.size() / 3) + 1;
+  const size_t limit = std::max<size_t>(2, wrong.size() / 3);
+  size_t best_distance = limit + 1;
   for (const auto& name : names) {
-    const size_t d = edit_distance(wrong, name);
-    if (d < best_distance) {
+    const std::string_view n(name);
+    size_t d = edit_distance(wrong, n);
+    if (wrong.size() >= 3 && n.substr(0, wrong.size()) == wrong) d = std::min(d, limit);
+    if (d < best_distance && d < std::max(wrong.size(), n.size())) {
       best_distance = d;
       best = std::string(name);
     }
