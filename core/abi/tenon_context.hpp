@@ -70,11 +70,14 @@ Tensor custom_gradient(Tensor y, const std::vector<Tensor>& xs, F f) {
 
 // A slot: reads as a tensor, and is set by assignment.
 struct Slot {
+  Slot(tn_ctx* c, const char* slot, uint32_t i) : ctx(c), name(slot), index(i) {}
   tn_ctx* ctx;
   const char* name;
   uint32_t index;
   operator Tensor() const { return {ctx, detail::state(ctx).get(ctx, name, index)}; }
   void operator=(Tensor t) { detail::state(ctx).set(ctx, name, index, t.id); }
+  Slot(const Slot&) = default;
+  void operator=(const Slot& other) { *this = static_cast<Tensor>(other); }  // the value, not the reference
 };
 
 // What every callback knows.

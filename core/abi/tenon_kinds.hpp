@@ -1,5 +1,4 @@
-// What the callbacks of the various kinds get: an optimizer's step, closures, objectives, sessions, stored
-// bytes.
+// What the callbacks of the kinds get: an optimizer's step, closures, objectives, sessions, stored bytes.
 #pragma once
 
 #include "tenon_context.hpp"

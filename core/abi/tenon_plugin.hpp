@@ -11,8 +11,8 @@
 //   TN_PLUGIN("me", "1.0", tn::loss<Squared>("org.example.squared", "Scaled squared error"))
 //
 // The constructor runs when the plugin is described (with the defaults) and for each instance, so it only
-// declares. Numbers in arithmetic are runtime scalars: they may differ in
-// every step. Throw tn::Error to fail with a message; every exception is caught at the boundary.
+// declares. Numbers in arithmetic are runtime scalars: they may differ in every step. Throw tn::Error to fail
+// with a message; every exception is caught at the boundary.
 //
 // What the class of each kind has:
 //   loss reweighter router   void build(tn::Build&)
@@ -34,9 +34,8 @@
 //   static constexpr uint32_t version, void save(tn::Bytes&) const, void load(tn::Bytes&, uint32_t version)
 //   static constexpr uint32_t caps = TN_CAP_.. | TN_CAP_..
 //   static constexpr const char* first_order_reason      why a second derivative is refused
-//   using Probes = tn::List<A, B>    named pure functions, for checks: classes with a static constexpr name,
-//   a
-//                                    constructor from Setup& and void run(tn::Build&)
+//   using Probes = tn::List<A, B>    named pure functions, for checks: classes with a static constexpr
+//                                    name, a constructor from Setup& and void run(tn::Build&)
 #pragma once
 
 #include "tenon_kinds.hpp"

@@ -162,20 +162,22 @@ TN_UNARY_(neg)
 TN_UNARY_(exp)
 TN_UNARY_(log)
 TN_UNARY_(log1p)
-TN_UNARY_(expm1) TN_UNARY_(sqrt) TN_UNARY_(rsqrt) TN_UNARY_(square) TN_UNARY_(reciprocal) TN_UNARY_(tanh)
-    TN_UNARY_(sigmoid) TN_UNARY_(softplus) TN_UNARY_(erf) TN_UNARY_(gelu) TN_UNARY_(gelu_tanh) TN_UNARY_(
-        silu) TN_UNARY_(relu) TN_UNARY_(sin) TN_UNARY_(cos) TN_UNARY_(asin) TN_UNARY_(acos) TN_UNARY_(atan)
-        TN_UNARY_(abs) TN_UNARY_(sign) TN_UNARY_(floor) TN_UNARY_(ceil) TN_UNARY_(round) TN_UNARY_(is_finite)
-            TN_UNARY_(logical_not) TN_UNARY_(stop_gradient) TN_UNARY_(round_ste) TN_UNARY_(cholesky)
-                TN_UNARY_(inverse) TN_UNARY_(logdet) TN_BINARY_(add) TN_BINARY_(sub) TN_BINARY_(mul)
-                    TN_BINARY_(div) TN_BINARY_(pow) TN_BINARY_(minimum) TN_BINARY_(maximum) TN_BINARY_(equal)
-                        TN_BINARY_(not_equal) TN_BINARY_(less) TN_BINARY_(less_equal) TN_BINARY_(greater)
-                            TN_BINARY_(greater_equal) TN_BINARY_(logical_and) TN_BINARY_(logical_or)
-                                TN_REDUCE_(sum) TN_REDUCE_(mean) TN_REDUCE_(max) TN_REDUCE_(min)
-                                    TN_REDUCE_(prod) TN_REDUCE_(logsumexp) TN_REDUCE_(any) TN_REDUCE_(all)
-                                        TN_ALONG_(softmax) TN_ALONG_(log_softmax) TN_ALONG_(cumsum)
-                                            TN_ALONG_(cumprod) TN_ALONG_(cummax) TN_ALONG_(argmax)
-                                                TN_ALONG_(argmin) TN_ALONG_(squeeze) TN_ALONG_(unsqueeze)
+TN_UNARY_(expm1)
+TN_UNARY_(sqrt) TN_UNARY_(rsqrt) TN_UNARY_(square) TN_UNARY_(reciprocal) TN_UNARY_(tanh) TN_UNARY_(sigmoid)
+    TN_UNARY_(softplus) TN_UNARY_(erf) TN_UNARY_(gelu) TN_UNARY_(gelu_tanh) TN_UNARY_(silu) TN_UNARY_(relu)
+        TN_UNARY_(sin) TN_UNARY_(cos) TN_UNARY_(asin) TN_UNARY_(acos) TN_UNARY_(atan) TN_UNARY_(abs)
+            TN_UNARY_(sign) TN_UNARY_(floor) TN_UNARY_(ceil) TN_UNARY_(round) TN_UNARY_(is_finite)
+                TN_UNARY_(logical_not) TN_UNARY_(stop_gradient) TN_UNARY_(round_ste) TN_UNARY_(cholesky)
+                    TN_UNARY_(inverse) TN_UNARY_(logdet) TN_BINARY_(add) TN_BINARY_(sub) TN_BINARY_(mul)
+                        TN_BINARY_(div) TN_BINARY_(pow) TN_BINARY_(minimum) TN_BINARY_(maximum)
+                            TN_BINARY_(equal) TN_BINARY_(not_equal) TN_BINARY_(less) TN_BINARY_(less_equal)
+                                TN_BINARY_(greater) TN_BINARY_(greater_equal) TN_BINARY_(logical_and)
+                                    TN_BINARY_(logical_or) TN_REDUCE_(sum) TN_REDUCE_(mean) TN_REDUCE_(max)
+                                        TN_REDUCE_(min) TN_REDUCE_(prod) TN_REDUCE_(logsumexp) TN_REDUCE_(any)
+                                            TN_REDUCE_(all) TN_ALONG_(softmax) TN_ALONG_(log_softmax)
+                                                TN_ALONG_(cumsum) TN_ALONG_(cumprod) TN_ALONG_(cummax)
+                                                    TN_ALONG_(argmax) TN_ALONG_(argmin) TN_ALONG_(squeeze)
+                                                        TN_ALONG_(unsqueeze)
 #undef TN_UNARY_
 #undef TN_BINARY_
 #undef TN_REDUCE_
@@ -185,14 +187,16 @@ TN_UNARY_(expm1) TN_UNARY_(sqrt) TN_UNARY_(rsqrt) TN_UNARY_(square) TN_UNARY_(re
   inline Tensor operator symbol(Tensor a, Tensor b) { return name(a, b); } \
   inline Tensor operator symbol(Tensor a, double b) { return name(a, b); } \
   inline Tensor operator symbol(double a, Tensor b) { return name(a, b); }
-                                                    TN_OPERATOR_(+, add) TN_OPERATOR_(-, sub)
-                                                        TN_OPERATOR_(*, mul) TN_OPERATOR_(/, div)
-                                                            TN_OPERATOR_(<, less) TN_OPERATOR_(<=, less_equal)
-                                                                TN_OPERATOR_(>, greater)
-                                                                    TN_OPERATOR_(>=, greater_equal)
+                                                            TN_OPERATOR_(+, add) TN_OPERATOR_(-, sub)
+                                                                TN_OPERATOR_(*, mul) TN_OPERATOR_(/, div)
+                                                                    TN_OPERATOR_(<, less)
+                                                                        TN_OPERATOR_(<=, less_equal)
+                                                                            TN_OPERATOR_(>, greater)
+                                                                                TN_OPERATOR_(>=,
+                                                                                             greater_equal)
 #undef TN_OPERATOR_
-                                                                        inline Tensor
-                                                                        operator-(Tensor x) {
+                                                                                    inline Tensor
+                                                                                    operator-(Tensor x) {
   return neg(x);
 }
 inline Tensor operator!(Tensor x) { return logical_not(x); }
@@ -277,6 +281,8 @@ inline Tensor take_along_axis(Tensor x, Tensor idx, int axis = -1) {
   static thread_local Op op{"take_along_axis/1"};
   return op({x, idx}, {attr("axis", int64_t{axis})});
 }
+// Class numbers that arrived as another type, as indices.
+inline Tensor as_index(Tensor x) { return x.dtype() == TN_I32 ? x : cast(x, TN_I64); }
 // x: [.., C], idx: [..] -> [..]: x's element idx of each row.
 inline Tensor pick(Tensor x, Tensor idx) { return squeeze(take_along_axis(x, unsqueeze(idx, -1), -1), -1); }
 inline Tensor one_hot(Tensor idx, int64_t depth, tn_dtype dtype = TN_F32) {
