@@ -44,7 +44,7 @@ Initializer torch_default();
 
 // Numbers that an initialiser may be given; those it does not know are an error.
 struct Options {
-  std::optional<double> value, low, high, mean, std, gain, a;
+  std::optional<double> value = {}, low = {}, high = {}, mean = {}, std = {}, gain = {}, a = {};
 };
 // "zeros", "ones", "constant", "uniform", "normal", "truncated_normal", "xavier_uniform", "xavier_normal",
 // "kaiming_uniform", "kaiming_normal", "lecun_normal", "orthogonal", "torch_default". The default std is
