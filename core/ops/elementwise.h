@@ -68,8 +68,10 @@ Tensor round_ste(Tensor x);
 // y's value with a derivative of one's own: `vjp(cotangent of y)` returns one cotangent (or null) per x.
 Tensor custom_gradient(Tensor y, std::span<const Tensor> xs, Graph::CustomVjp vjp);
 
-// A number as a runtime scalar of like's dtype.
+// A number of like's dtype, rank 0. scalar_like: bound at run time, so that it may differ from step to step without a
+// new plan. constant_like: part of the structure, for what never changes.
 Tensor scalar_like(Tensor like, double v);
+Tensor constant_like(Tensor like, double v);
 
 inline Tensor operator+(Tensor a, Tensor b) { return add(a, b); }
 inline Tensor operator-(Tensor a, Tensor b) { return sub(a, b); }
