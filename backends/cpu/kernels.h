@@ -30,6 +30,9 @@ struct KernelEntry {
 };
 
 std::span<const KernelEntry> matmul_kernels();
+std::span<const KernelEntry> grouped_matmul_kernels();
+std::span<const KernelEntry> conv_kernels();
+std::span<const KernelEntry> pool_kernels();
 std::span<const KernelEntry> softmax_kernels();
 std::span<const KernelEntry> norm_kernels();
 std::span<const KernelEntry> batch_norm_kernels();

@@ -331,9 +331,10 @@ TileFn find_float(TileOp op) {
 #define X(name)      \
   case TileOp::name: \
     return vector_binary<T, name##_vector2>;
-        TN_TILE_BINARY(X) X(div)
+    TN_TILE_BINARY(X)
+    X(div)
 #undef X
-            case TileOp::pow : return pow_loop<T>;
+        case TileOp::pow : return pow_loop<T>;
     case TileOp::is_finite:
       return is_finite_loop<T>;
     default:

@@ -1,0 +1,132 @@
+// Max and average pooling on row-major planes, planes split over threads. f32; other types run plain.
+#include <cmath>
+
+#include "backends/cpu/rows.h"
+
+namespace tenon::cpu {
+namespace {
+
+struct Windows {
+  int64_t planes, h, w, oh, ow, kh, kw, stride_h, stride_w, top = 0, left = 0;
+
+  Windows(const Attrs& attrs, const Shape& x, const Shape& y)
+      : planes(x[0] * x[1]), h(x[2]), w(x[3]), oh(y[2]), ow(y[3]) {
+    const auto kernel = attrs.ints("kernel"), padding = attrs.ints("padding");
+    const auto stride = attrs.ints("stride").empty() ? kernel : attrs.ints("stride");
+    kh = kernel[0], kw = kernel[1], stride_h = stride[0], stride_w = stride[1];
+    if (!padding.empty()) top = padding[0], left = padding[1];
+  }
+  // Calls f(output element, first row, last, first column, last) for each window of a plane, without the
+  // padding.
+  template <class F>
+  void for_each(F&& f) const {
+    for (int64_t i = 0; i < oh; ++i)
+      for (int64_t j = 0; j < ow; ++j) {
+        const int64_t r = i * stride_h - top, c = j * stride_w - left;
+        f(i * ow + j, std::max<int64_t>(r, 0), std::min(r + kh, h), std::max<int64_t>(c, 0),
+          std::min(c + kw, w));
+      }
+  }
+  int64_t grain() const { return std::max<int64_t>(1, 8192 / std::max<int64_t>(1, h * w)); }
+};
+
+// The first maximum of a window, row-major; NaN is larger than any number.
+inline int64_t best_of(const float* x, int64_t w, int64_t r0, int64_t r1, int64_t c0, int64_t c1) {
+  int64_t best = r0 * w + c0;
+  float value = x[best];
+  for (int64_t r = r0; r < r1; ++r)
+    for (int64_t c = c0; c < c1; ++c) {
+      const float v = x[r * w + c];
+      const bool better = !(v <= value) && value == value;
+      value = better ? v : value;
+      best = better ? r * w + c : best;
+    }
+  return best;
+}
+
+enum class Mode { max, max_grad, avg, avg_grad };
+
+class Pool final : public Kernel {
+ public:
+  Pool(Context& context, const Windows& windows, Mode mode) : context_(context), p_(windows), mode_(mode) {}
+
+  Status run(std::span<void* const> in, std::span<void* const> out, void*) override {
+    const int64_t x_plane = p_.h * p_.w, y_plane = p_.oh * p_.ow;
+    const float scale = 1 / static_cast<float>(p_.kh * p_.kw);
+    parallel_for(context_.threads, p_.planes, p_.grain(), [&](int64_t begin, int64_t end) {
+      for (int64_t p = begin; p < end; ++p) {
+        const float* first = static_cast<const float*>(in[0]);
+        if (mode_ == Mode::max) {
+          const float* x = first + p * x_plane;
+          float* y = static_cast<float*>(out[0]) + p * y_plane;
+          p_.for_each([&](int64_t at, int64_t r0, int64_t r1, int64_t c0, int64_t c1) {
+            y[at] = x[best_of(x, p_.w, r0, r1, c0, c1)];
+          });
+        } else if (mode_ == Mode::max_grad) {
+          const float* x = first + p * x_plane;
+          const float* dy = static_cast<const float*>(in[1]) + p * y_plane;
+          float* dx = static_cast<float*>(out[0]) + p * x_plane;
+          std::fill_n(dx, x_plane, 0.0f);
+          p_.for_each([&](int64_t at, int64_t r0, int64_t r1, int64_t c0, int64_t c1) {
+            dx[best_of(x, p_.w, r0, r1, c0, c1)] += dy[at];
+          });
+        } else if (mode_ == Mode::avg) {
+          const float* x = first + p * x_plane;
+          float* y = static_cast<float*>(out[0]) + p * y_plane;
+          p_.for_each([&](int64_t at, int64_t r0, int64_t r1, int64_t c0, int64_t c1) {
+            float sum = 0;
+            for (int64_t r = r0; r < r1; ++r)
+              for (int64_t c = c0; c < c1; ++c) sum += x[r * p_.w + c];
+            y[at] = sum * scale;
+          });
+        } else {
+          const float* dy = first + p * y_plane;
+          float* dx = static_cast<float*>(out[0]) + p * x_plane;
+          std::fill_n(dx, x_plane, 0.0f);
+          p_.for_each([&](int64_t at, int64_t r0, int64_t r1, int64_t c0, int64_t c1) {
+            const float d = dy[at] * scale;
+            for (int64_t r = r0; r < r1; ++r)
+              for (int64_t c = c0; c < c1; ++c) dx[r * p_.w + c] += d;
+          });
+        }
+      }
+    });
+    return Status::ok();
+  }
+  std::string_view name() const override {
+    constexpr std::string_view names[] = {"cpu:max_pool2d", "cpu:max_pool2d_grad", "cpu:avg_pool2d",
+                                          "cpu:avg_pool2d_grad"};
+    return names[static_cast<int>(mode_)];
+  }
+
+ private:
+  Context& context_;
+  Windows p_;
+  Mode mode_;
+};
+
+template <Mode kMode>
+std::unique_ptr<Kernel> make(Context& context, const Piece& piece) {
+  const Layout& first = piece.inputs[0];
+  const TensorType& out = piece.output_type(0);
+  if (first.dtype != DType::f32 || !inputs_contiguous(piece) || first.numel() == 0) return nullptr;
+  const Shape& x = kMode == Mode::avg_grad ? out.shape : first.shape;
+  const Shape& y = kMode == Mode::max_grad   ? piece.inputs[1].shape
+                   : kMode == Mode::avg_grad ? first.shape
+                                             : out.shape;
+  return std::make_unique<Pool>(context, Windows(piece.nodes[0].attrs, x, y), kMode);
+}
+
+}  // namespace
+
+std::span<const KernelEntry> pool_kernels() {
+  static constexpr KernelEntry entries[] = {
+      {"max_pool2d/1", make<Mode::max>, all_contiguous},
+      {"max_pool2d_grad/1", make<Mode::max_grad>, all_contiguous},
+      {"avg_pool2d/1", make<Mode::avg>, all_contiguous},
+      {"avg_pool2d_grad/1", make<Mode::avg_grad>, all_contiguous},
+  };
+  return entries;
+}
+
+}  // namespace tenon::cpu
