@@ -213,7 +213,7 @@ TEST_CASE("jsonl: bad input") {
   const auto read = [&](std::string_view text) { return read_jsonl({t.write("f", text)}, o, nullptr); };
   CHECK_FAILS(read("{\"a\":1}\n{\"a\":\n"), "f:2", "not valid JSON");
   CHECK_FAILS(read("{\"a\":1}\n[1]\n"), "f:2", "one JSON object", "array");
-  CHECK_FAILS(read("{\"b\":1}\n"), "f:1", "'a'", "'b'");
+  CHECK_FAILS(read("{\"b\":1}\n"), "f:1", "'a'", "there are: b");
   CHECK_FAILS(read("{\"a\":\"x\"}\n"), "f:1", "'a'", "numbers", "string");
   CHECK_FAILS(read("{\"a\":null}\n"), "f:1", "null");
   CHECK_FAILS(read("{\"a\":[1,2]}\n{\"a\":[1,2,3]}\n"), "f:2", "3 elements", "2");
