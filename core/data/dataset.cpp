@@ -18,6 +18,52 @@ std::string number_text(double v) {
   return s;
 }
 
+// Names come from files and need not be UTF-8, which JSON must be. So each byte travels as the character of
+// its number (Latin-1), and comes back exactly.
+std::string widen(const std::string& bytes) {
+  std::string s;
+  for (char c : bytes) {
+    const auto b = static_cast<uint8_t>(c);
+    if (b < 0x80)
+      s += c;
+    else
+      s += {static_cast<char>(0xc0 | b >> 6), static_cast<char>(0x80 | (b & 0x3f))};
+  }
+  return s;
+}
+std::string narrow(const std::string& s) {
+  std::string bytes;
+  for (size_t i = 0; i < s.size(); ++i) {
+    const auto b = static_cast<uint8_t>(s[i]);
+    const bool pair = b >= 0xc0 && i + 1 < s.size();
+    bytes += pair ? static_cast<char>((b & 0x03) << 6 | (static_cast<uint8_t>(s[++i]) & 0x3f)) : s[i];
+  }
+  return bytes;
+}
+template <class F>
+std::vector<std::string> each(std::vector<std::string> v, F f) {
+  for (std::string& s : v) s = f(s);
+  return v;
+}
+std::vector<std::string> widen(const std::vector<std::string>& v) {
+  return each(v, [](const std::string& s) { return widen(s); });
+}
+std::vector<std::string> narrow(const std::vector<std::string>& v) {
+  return each(v, [](const std::string& s) { return narrow(s); });
+}
+template <class V>
+std::map<std::string, V> widen(const std::map<std::string, V>& m) {
+  std::map<std::string, V> out;
+  for (const auto& [k, v] : m) out.emplace(widen(k), widen(v));
+  return out;
+}
+template <class V>
+std::map<std::string, V> narrow(const std::map<std::string, V>& m) {
+  std::map<std::string, V> out;
+  for (const auto& [k, v] : m) out.emplace(narrow(k), narrow(v));
+  return out;
+}
+
 size_t row_bytes(const HostArray& a) {
   return a.shape()[0] == 0 ? 0 : a.size_bytes() / static_cast<size_t>(a.shape()[0]);
 }
@@ -32,8 +78,7 @@ std::string Schema::to_json() const {
                             {"categories", categories},
                             {"fills", fills},
                             {"features", features}};
-  // Names come from files and need not be UTF-8.
-  return j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return j.dump();
 }
 
 Result<Schema> Schema::from_json(std::string_view text) {
@@ -47,6 +92,11 @@ Result<Schema> Schema::from_json(std::string_view text) {
     j.at("categories").get_to(s.categories);
     j.at("fills").get_to(s.fills);
     j.at("features").get_to(s.features);
+    s.feature_names = narrow(s.feature_names);
+    s.class_names = narrow(s.class_names);
+    s.vocabulary = narrow(s.vocabulary);
+    s.categories = narrow(s.categories);
+    s.fills = narrow(s.fills);
     return s;
   } catch (const nlohmann::json::exception& e) {
     return invalid(std::string("the stored data schema is damaged: ") + e.what());

@@ -225,6 +225,10 @@ TEST_CASE("a schema survives JSON") {
   REQUIRE_GOOD(const Dataset d, csv.read(kPeople, o));
   REQUIRE_GOOD(const Schema back, Schema::from_json(d.schema.to_json()));
   CHECK(back == d.schema);
+  // Names are bytes, of whatever encoding.
+  REQUIRE_GOOD(const Dataset latin, csv.read("f\xfcr,y\n\xe4,\xc3\xa4\n\xff,b\n", o));
+  REQUIRE_GOOD(const Schema bytes, Schema::from_json(latin.schema.to_json()));
+  CHECK(bytes == latin.schema);
   CHECK_FAILS(Schema::from_json("{"), "damaged");
   CHECK_FAILS(Schema::from_json("{\"features\":1}"), "damaged");
 }
