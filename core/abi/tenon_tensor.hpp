@@ -136,67 +136,55 @@ inline Tensor constant_like(Tensor x, double v) {
 
 // ---- Ops (shapes and meaning: tenon_plugin.h, section F) ----
 
-#define TN_UNARY_(name)                    \
-  inline Tensor name(Tensor x) {           \
-    static thread_local Op op{#name "/1"}; \
-    return op({x});                        \
-  }
-#define TN_BINARY_(name)                                                        \
-  inline Tensor name(Tensor a, Tensor b) {                                      \
-    static thread_local Op op{#name "/1"};                                      \
-    return op({a, b});                                                          \
-  }                                                                             \
+// clang-format off
+#define TN_UNARY_(name) \
+  inline Tensor name(Tensor x) { static thread_local Op op{#name "/1"}; return op({x}); }
+#define TN_BINARY_(name) \
+  inline Tensor name(Tensor a, Tensor b) { static thread_local Op op{#name "/1"}; return op({a, b}); } \
   inline Tensor name(Tensor a, double b) { return name(a, scalar_like(a, b)); } \
   inline Tensor name(double a, Tensor b) { return name(scalar_like(b, a), b); }
-#define TN_REDUCE_(name)                                                       \
+#define TN_REDUCE_(name) /* no axes: all of them */ \
   inline Tensor name(Tensor x, const Dims& axes = {}, bool keepdims = false) { \
-    static thread_local Op op{#name "/1"};                                     \
+    static thread_local Op op{#name "/1"}; \
     return op({x}, {attr("axes", axes), attr("keepdims", int64_t{keepdims})}); \
   }
-#define TN_ALONG_(name, ...)                       \
-  inline Tensor name(Tensor x, int axis = -1) {    \
-    static thread_local Op op{#name "/1"};         \
+#define TN_ALONG_(name) \
+  inline Tensor name(Tensor x, int axis = -1) { \
+    static thread_local Op op{#name "/1"}; \
     return op({x}, {attr("axis", int64_t{axis})}); \
   }
-TN_UNARY_(neg)
-TN_UNARY_(exp)
-TN_UNARY_(log)
-TN_UNARY_(log1p)
-TN_UNARY_(expm1)
-TN_UNARY_(sqrt) TN_UNARY_(rsqrt) TN_UNARY_(square) TN_UNARY_(reciprocal) TN_UNARY_(tanh) TN_UNARY_(sigmoid)
-    TN_UNARY_(softplus) TN_UNARY_(erf) TN_UNARY_(gelu) TN_UNARY_(gelu_tanh) TN_UNARY_(silu) TN_UNARY_(relu)
-        TN_UNARY_(sin) TN_UNARY_(cos) TN_UNARY_(asin) TN_UNARY_(acos) TN_UNARY_(atan) TN_UNARY_(abs)
-            TN_UNARY_(sign) TN_UNARY_(floor) TN_UNARY_(ceil) TN_UNARY_(round) TN_UNARY_(is_finite)
-                TN_UNARY_(logical_not) TN_UNARY_(stop_gradient) TN_UNARY_(round_ste) TN_UNARY_(cholesky)
-                    TN_UNARY_(inverse) TN_UNARY_(logdet) TN_BINARY_(add) TN_BINARY_(sub) TN_BINARY_(mul)
-                        TN_BINARY_(div) TN_BINARY_(pow) TN_BINARY_(minimum) TN_BINARY_(maximum)
-                            TN_BINARY_(equal) TN_BINARY_(not_equal) TN_BINARY_(less) TN_BINARY_(less_equal)
-                                TN_BINARY_(greater) TN_BINARY_(greater_equal) TN_BINARY_(logical_and)
-                                    TN_BINARY_(logical_or) TN_REDUCE_(sum) TN_REDUCE_(mean) TN_REDUCE_(max)
-                                        TN_REDUCE_(min) TN_REDUCE_(prod) TN_REDUCE_(logsumexp) TN_REDUCE_(any)
-                                            TN_REDUCE_(all) TN_ALONG_(softmax) TN_ALONG_(log_softmax)
-                                                TN_ALONG_(cumsum) TN_ALONG_(cumprod) TN_ALONG_(cummax)
-                                                    TN_ALONG_(argmax) TN_ALONG_(argmin) TN_ALONG_(squeeze)
-                                                        TN_ALONG_(unsqueeze)
+#define TN_OPERATOR_(symbol, name) \
+  inline Tensor operator symbol(Tensor a, Tensor b) { return name(a, b); } \
+  inline Tensor operator symbol(Tensor a, double b) { return name(a, b); } \
+  inline Tensor operator symbol(double a, Tensor b) { return name(a, b); }
+
+TN_UNARY_(neg) TN_UNARY_(exp) TN_UNARY_(log) TN_UNARY_(log1p) TN_UNARY_(expm1) TN_UNARY_(sqrt) TN_UNARY_(rsqrt)
+TN_UNARY_(square) TN_UNARY_(reciprocal) TN_UNARY_(tanh) TN_UNARY_(sigmoid) TN_UNARY_(softplus) TN_UNARY_(erf)
+TN_UNARY_(gelu) TN_UNARY_(gelu_tanh) TN_UNARY_(silu) TN_UNARY_(relu) TN_UNARY_(sin) TN_UNARY_(cos) TN_UNARY_(asin)
+TN_UNARY_(acos) TN_UNARY_(atan) TN_UNARY_(abs) TN_UNARY_(sign) TN_UNARY_(floor) TN_UNARY_(ceil) TN_UNARY_(round)
+TN_UNARY_(is_finite) TN_UNARY_(logical_not) TN_UNARY_(stop_gradient) TN_UNARY_(round_ste)
+TN_UNARY_(cholesky) TN_UNARY_(inverse) TN_UNARY_(logdet)
+
+TN_BINARY_(add) TN_BINARY_(sub) TN_BINARY_(mul) TN_BINARY_(div) TN_BINARY_(pow) TN_BINARY_(minimum)
+TN_BINARY_(maximum) TN_BINARY_(equal) TN_BINARY_(not_equal) TN_BINARY_(less) TN_BINARY_(less_equal)
+TN_BINARY_(greater) TN_BINARY_(greater_equal) TN_BINARY_(logical_and) TN_BINARY_(logical_or)
+
+TN_REDUCE_(sum) TN_REDUCE_(mean) TN_REDUCE_(max) TN_REDUCE_(min) TN_REDUCE_(prod) TN_REDUCE_(logsumexp)
+TN_REDUCE_(any) TN_REDUCE_(all)
+
+TN_ALONG_(softmax) TN_ALONG_(log_softmax) TN_ALONG_(cumsum) TN_ALONG_(cumprod) TN_ALONG_(cummax)
+TN_ALONG_(argmax) TN_ALONG_(argmin) TN_ALONG_(squeeze) TN_ALONG_(unsqueeze)
+
+TN_OPERATOR_(+, add) TN_OPERATOR_(-, sub) TN_OPERATOR_(*, mul) TN_OPERATOR_(/, div)
+TN_OPERATOR_(<, less) TN_OPERATOR_(<=, less_equal) TN_OPERATOR_(>, greater) TN_OPERATOR_(>=, greater_equal)
+// clang-format on
 #undef TN_UNARY_
 #undef TN_BINARY_
 #undef TN_REDUCE_
 #undef TN_ALONG_
-
-#define TN_OPERATOR_(symbol, name)                                         \
-  inline Tensor operator symbol(Tensor a, Tensor b) { return name(a, b); } \
-  inline Tensor operator symbol(Tensor a, double b) { return name(a, b); } \
-  inline Tensor operator symbol(double a, Tensor b) { return name(a, b); }
-                                                            TN_OPERATOR_(+, add) TN_OPERATOR_(-, sub)
-                                                                TN_OPERATOR_(*, mul) TN_OPERATOR_(/, div)
-                                                                    TN_OPERATOR_(<, less)
-                                                                        TN_OPERATOR_(<=, less_equal)
-                                                                            TN_OPERATOR_(>, greater)
-                                                                                TN_OPERATOR_(>=,
-                                                                                             greater_equal)
 #undef TN_OPERATOR_
-                                                                                    inline Tensor
-                                                                                    operator-(Tensor x) {
+                                                                        inline Tensor
+                                                                        operator-(Tensor x) {
   return neg(x);
 }
 inline Tensor operator!(Tensor x) { return logical_not(x); }
