@@ -1,6 +1,7 @@
 #include "core/plugin/instance.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace tenon {
 namespace {
@@ -134,7 +135,7 @@ Status Instance::declare(Call& call, const tn_slot& s) {
   if (s.rank < 0 || s.rank > TN_MAX_RANK || (s.rank > 0 && s.kind != TN_SLOT_PER_PARAM && !s.shape))
     return invalid(what + " has rank " + std::to_string(s.rank));
   Backend& backend = call.graph->backend();
-  Slot slot{.kind = s.kind, .saved = !(s.flags & TN_SLOT_FLAG_NOT_SAVED), .values = {}, .initial = {}, .pending = {}, .trainable = {}};
+  Slot slot{.kind = s.kind, .saved = !(s.flags & TN_SLOT_FLAG_NOT_SAVED), .values = {}, .initial = {}, .pending = {}, .trainable = {}, .group = {}};
   if (TN_HAS(&s, group)) slot.group = s.group;
   DType dtype = DType::f32;
   if (s.dtype != 0) {
@@ -166,16 +167,7 @@ Status Instance::declare(Call& call, const tn_slot& s) {
     }
   }
   for (size_t i = 0; i < initial.size(); ++i) {
-    const std::string key = s.kind == TN_SLOT_PER_PARAM ? std::string(s.name) + "." + std::to_string(i) : s.name;
-    HostArray now = initial[i];
-    if (const auto it = preloaded_.find(key); it != preloaded_.end()) {
-      if (it->second.dtype() != now.dtype() || it->second.shape() != now.shape())
-        return bad_state(what + " is " + to_string(TensorType{now.dtype(), now.shape()}) + ", the checkpoint's " +
-                         to_string(TensorType{it->second.dtype(), it->second.shape()}));
-      now = std::move(it->second);
-      preloaded_.erase(it);
-    }
-    TN_ASSIGN(Array a, Array::from_host(backend, now));
+    TN_ASSIGN(Array a, Array::from_host(backend, initial[i]));
     if (s.kind == TN_SLOT_TRAINABLE)
       slot.trainable.push_back(std::make_shared<nn::Parameter>(nn::Parameter{name_ + "." + s.name, a, nn::Kind::weight, true}));
     slot.values.push_back(std::move(a));
@@ -234,6 +226,56 @@ void Instance::forget_step() {
   for (auto& [n, s] : slots_) std::fill(s.pending.begin(), s.pending.end(), Tensor{});
   kept.clear();
   kept_generation = next_generation();
+}
+
+namespace {
+
+// The bytes of a checkpoint behind a tn_stream.
+struct ByteStream {
+  std::string data;
+  size_t at = 0;
+  tn_stream table{};
+
+  ByteStream() {
+    table.struct_size = sizeof table;
+    table.self = this;
+    table.read = [](const tn_stream* s, void* to, uint64_t n) -> int32_t {
+      auto& b = *static_cast<ByteStream*>(s->self);
+      if (n > b.data.size() - b.at) return TN_STATUS_INVALID;
+      std::memcpy(to, b.data.data() + b.at, n);
+      b.at += n;
+      return TN_STATUS_OK;
+    };
+    table.write = [](const tn_stream* s, const void* from, uint64_t n) -> int32_t {
+      static_cast<ByteStream*>(s->self)->data.append(static_cast<const char*>(from), n);
+      return TN_STATUS_OK;
+    };
+  }
+};
+
+}  // namespace
+
+Result<std::string> Instance::save_bytes() {
+  const auto* api = extension<tn_bytes>(TN_EXT_BYTES);
+  if (!api || !TN_HAS(api, save)) return std::string();
+  ByteStream stream;
+  const uint32_t version = api->version;
+  stream.data.assign(reinterpret_cast<const char*>(&version), sizeof version);
+  Call call(*this, nullptr, {});
+  TN_RETURN_IF_ERROR(call.outcome(guarded(call, [&] { return api->save(pointer_, call.ctx(), &stream.table); })));
+  return std::move(stream.data);
+}
+
+Status Instance::load_bytes(const std::string& bytes) {
+  const auto* api = extension<tn_bytes>(TN_EXT_BYTES);
+  if (!api || !TN_HAS(api, load)) return Status::ok();
+  uint32_t version = 0;
+  if (bytes.size() < sizeof version) return bad_state(who() + ": the checkpoint holds no state for it");
+  std::memcpy(&version, bytes.data(), sizeof version);
+  ByteStream stream;
+  stream.data = bytes.substr(sizeof version);
+  Call call(*this, nullptr, {});
+  return call.outcome(guarded(call, [&] { return api->load(pointer_, call.ctx(), version, &stream.table, stream.data.size()); }));
 }
 
 std::vector<nn::ParameterPtr> Instance::trainable_parameters() const {

@@ -72,8 +72,9 @@ class Instance {
   // "slot" or "slot.3" -> array, of slots that checkpoints hold.
   std::vector<std::pair<std::string, Array>> saved_slots() const;
   const std::map<std::string, Slot>& slots() const { return slots_; }
-  // Values that a checkpoint holds for slots that are declared later.
-  void preload(std::map<std::string, HostArray> values) { preloaded_ = std::move(values); }
+  // State beside the slots ("tenon.bytes/1"): 4 bytes of version, then what the plugin wrote; "" when it keeps none.
+  Result<std::string> save_bytes();
+  Status load_bytes(const std::string& bytes);
 
   std::vector<Tensor> kept;  // by keep(), until the step ends
   uint32_t kept_generation;
@@ -87,7 +88,6 @@ class Instance {
   bool created_ = false, initialised_ = false;
   PluginOptions options_;
   std::map<std::string, Slot> slots_;
-  std::map<std::string, HostArray> preloaded_;
 };
 
 // A fresh number for handles; never 0.

@@ -114,7 +114,7 @@ Result<std::vector<NamedTensor>> Objective::roles(Graph& graph, Pass& pass, cons
   return out;
 }
 
-Result<ObjectiveValue> Objective::evaluate(Graph& graph, Pass& pass) {
+Result<ObjectiveValue> Objective::evaluate(Graph& graph, Pass& pass, bool replay) {
   ObjectiveValue v;
   for (LossTerm& term : losses) {
     auto in = roles(graph, pass, term);
@@ -122,6 +122,7 @@ Result<ObjectiveValue> Objective::evaluate(Graph& graph, Pass& pass) {
     current_ = &term;
     CallInfo here = info_;
     here.key = split_key(info_.key, term.name);
+    here.replay = replay;
     auto built = term.plugin->build(graph, here, *in, this);
     current_ = nullptr;
     if (!built) return std::move(built).status().at(term.where);

@@ -64,8 +64,8 @@ class Objective : public ModelService {
   void begin(const Batch& batch, const CallInfo& info);
   // Applies every model. In training, running statistics are updated through the pass's contexts.
   Result<Pass*> forward(Graph& graph, const Substitutes& substitutes = {});
-  // The losses on that pass.
-  Result<ObjectiveValue> evaluate(Graph& graph, Pass& pass);
+  // The losses on that pass. `replay`: the batch is seen again within a step, so losses leave their slots alone.
+  Result<ObjectiveValue> evaluate(Graph& graph, Pass& pass, bool replay = false);
   // The tensor that `source` names: "y", "stream.y", "model.output", "model.<layer>".
   Result<Tensor> resolve(Graph& graph, Pass& pass, const std::string& source) const;
   // The tensors a loss's roles are bound to, by the recipe or by convention.

@@ -254,15 +254,9 @@ std::map<std::string, int64_t> Optimizers::counts() const {
   return out;
 }
 
-void Optimizers::preload(const std::map<std::string, HostArray>& slots, const std::map<std::string, int64_t>& counts) {
-  for (Group& g : groups_) {
-    std::map<std::string, HostArray> own;
-    const std::string prefix = g.name + "/";
-    for (const auto& [name, value] : slots)
-      if (name.starts_with(prefix)) own.emplace(name.substr(prefix.size()), value);
-    g.plugin->instance().preload(std::move(own));
+void Optimizers::set_counts(const std::map<std::string, int64_t>& counts) {
+  for (Group& g : groups_)
     if (const auto it = counts.find(g.name); it != counts.end()) g.count = it->second;
-  }
 }
 
 std::vector<Instance*> Optimizers::instances() const {

@@ -58,8 +58,7 @@ class Optimizers {
   // State for checkpoints: "adamw.0/m" -> array; and step counts.
   std::vector<std::pair<std::string, Array>> saved_slots() const;
   std::map<std::string, int64_t> counts() const;
-  // Before bind: values that slots take as they are declared.
-  void preload(const std::map<std::string, HostArray>& slots, const std::map<std::string, int64_t>& counts);
+  void set_counts(const std::map<std::string, int64_t>& counts);
   std::vector<Instance*> instances() const;
 
  private:

@@ -1,0 +1,79 @@
+// Everything a recipe asks for, made and checked: data streams, models, losses, optimizers, metrics.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/plugin/catalog.h"
+#include "core/runtime.h"
+#include "core/train/data_from_recipe.h"
+#include "core/train/metrics.h"
+#include "core/train/objective.h"
+#include "core/train/observer.h"
+#include "core/train/optimize.h"
+#include "core/train/recipe.h"
+
+namespace tenon {
+
+struct MetricUse {
+  std::string name;
+  std::unique_ptr<Metric> metric;
+  std::string roles;  // what the metric reads: "outputs, labels"
+  std::map<std::string, std::string> bind;
+};
+
+class Experiment {
+ public:
+  // Plugins first (their options are checked before any data is read), then data, models and parameter groups.
+  // `data_root` is where data sets lie ("" = only beside the recipe).
+  static Result<std::unique_ptr<Experiment>> open(Runtime& runtime, Catalog& catalog, Recipe recipe,
+                                                  const std::string& data_root);
+
+  Runtime& runtime() { return *runtime_; }
+  const Recipe& recipe() const { return recipe_; }
+  std::vector<DataStream>& streams() { return streams_; }
+  const std::vector<DataStream>& streams() const { return streams_; }
+  Objective& objective() { return objective_; }
+  Optimizers& optimizers() { return optimizers_; }
+  uint64_t seed() const { return seed_; }
+  int64_t total_steps() const { return total_steps_; }
+  int64_t steps_per_epoch() const { return steps_per_epoch_; }
+  void limit_steps(int64_t n) { total_steps_ = std::min(total_steps_, n); }
+
+  // Batch `step` of every stream's training part, uploaded; and its number of samples.
+  Result<Batch> training_batch(int64_t step, int64_t* samples);
+  CallInfo training_info(int64_t step) const;
+  // Metrics of a split ("val", "test") over all its batches, or the first `max_batches`: "test/accuracy".
+  Result<MetricValues> evaluate(const std::string& split, int64_t step, int64_t max_batches = 0);
+  bool has_split(const std::string& split) const;
+  // Model outputs of a split, batch by batch: `sink(columns of the batch, output)`.
+  Status predict(const std::string& split, const std::function<Status(const Columns&, const HostArray&)>& sink);
+
+  // Every tensor that a checkpoint holds: parameters and states of models, slots of optimizers and losses.
+  std::vector<std::pair<std::string, Array>> saved_arrays() const;
+
+ private:
+  Experiment() = default;
+  Status create_plugins(Catalog& catalog);
+  Status create_models();
+  Status create_metrics();
+  Status default_metrics();
+  Status bind_parameters();
+  Result<Batch> upload(const DataStream& stream, const Columns& columns, bool first, Batch batch) const;
+  Result<std::unique_ptr<Batcher>> split_batcher(const std::string& split, int64_t max_batches) const;
+  Result<nn::BuildOptions> build_options(const proto::Model& m, const std::string& path) const;
+  const std::string& main_model() const;  // whose output metrics read
+
+  Runtime* runtime_ = nullptr;
+  Recipe recipe_;
+  std::vector<DataStream> streams_;
+  Objective objective_;
+  Optimizers optimizers_;
+  std::vector<MetricUse> metrics_;
+  std::vector<std::unique_ptr<Batcher>> training_;
+  uint64_t seed_ = 0;
+  int64_t total_steps_ = 0, steps_per_epoch_ = 1;
+};
+
+}  // namespace tenon

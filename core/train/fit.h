@@ -1,0 +1,16 @@
+// The built-in procedure: steps over batches, with evaluation, logging and checkpoints on the way.
+#pragma once
+
+#include "core/train/experiment.h"
+#include "core/train/observer.h"
+
+namespace tenon {
+
+class RunFolder;
+
+// Trains from `first_step` (0, or where a checkpoint left off) to the experiment's last step. `folder` may be null:
+// nothing is written. Errors: the loss is no longer finite (names the step and the last checkpoint), what data, model,
+// plugins or the disk say.
+Result<Summary> fit(Experiment& e, RunFolder* folder, Observer& observer, int64_t first_step = 0);
+
+}  // namespace tenon

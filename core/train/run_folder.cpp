@@ -1,0 +1,140 @@
+#include "core/train/run_folder.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "core/io/safetensors.h"
+
+namespace tenon {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// Every plugin instance that may have bytes to save, under a stable name.
+std::vector<std::pair<std::string, Instance*>> instances(Experiment& e) {
+  std::vector<std::pair<std::string, Instance*>> out;
+  for (LossTerm& t : e.objective().losses) out.emplace_back("loss/" + t.name, &t.plugin->instance());
+  int i = 0;
+  for (Instance* o : e.optimizers().instances()) out.emplace_back("optimizer/" + std::to_string(i++) + "/" + o->name(), o);
+  return out;
+}
+
+}  // namespace
+
+Result<RunFolder> RunFolder::open(const std::string& dir, bool resume, const Recipe& recipe) {
+  RunFolder r;
+  r.dir_ = dir;
+  const bool occupied = fs::exists(dir + "/metrics.jsonl") || fs::exists(dir + "/checkpoints");
+  if (occupied && !resume)
+    return invalid("'" + dir + "' already holds a run; continue it with --resume, or choose another folder with --out");
+  if (resume) {
+    auto last = latest_checkpoint(dir + "/checkpoints");
+    if (!last) return std::move(last).status().at("--resume");
+    r.last_ = std::move(last).value();
+  }
+  TN_RETURN_IF_ERROR(make_folders(dir + "/checkpoints"));
+  TN_RETURN_IF_ERROR(write_atomically(dir + "/recipe.txtpb", to_text(recipe.proto)));
+  if (!resume) TN_RETURN_IF_ERROR(r.open_logs(-1));
+  return r;
+}
+
+Status RunFolder::open_logs(int64_t from_step) {
+  TN_ASSIGN(auto lines, JsonLines::open(dir_ + "/metrics.jsonl", from_step));
+  lines_ = std::make_unique<JsonLines>(std::move(lines));
+  TN_ASSIGN(auto events, EventWriter::create(dir_));
+  events_ = std::make_unique<EventWriter>(std::move(events));
+  return Status::ok();
+}
+
+Result<int64_t> RunFolder::restore(Experiment& e) {
+  int64_t step = 0;
+  TN_RETURN_IF_ERROR(restore_checkpoint(last_, e, &step));
+  TN_RETURN_IF_ERROR(open_logs(step));
+  return step;
+}
+
+Status RunFolder::log(int64_t step, const MetricValues& values) {
+  TN_RETURN_IF_ERROR(lines_->write(step, values));
+  return events_->write(step, values);
+}
+
+Status RunFolder::save(Experiment& e, int64_t step, const MetricValues& metrics) {
+  Checkpoint c;
+  c.step = step;
+  c.epoch = step / e.steps_per_epoch();
+  c.seed = e.seed();
+  c.recipe = to_text(e.recipe().proto);
+  for (const auto& [name, array] : e.saved_arrays()) {
+    TN_ASSIGN(HostArray h, array.to_host());
+    c.tensors.emplace_back(name, std::move(h));
+  }
+  for (const auto& [name, count] : e.optimizers().counts()) c.scalars["optimizer/" + name] = static_cast<double>(count);
+  for (const auto& [name, instance] : instances(e)) {
+    TN_ASSIGN(std::string bytes, instance->save_bytes());
+    if (!bytes.empty()) c.blobs[name] = std::move(bytes);
+  }
+  for (const DataStream& s : e.streams()) c.blobs["schema/" + s.name] = s.train->schema.to_json();
+  for (const auto& [name, value] : metrics) c.history.push_back({step, name, value});
+  const std::string dir = dir_ + "/checkpoints";
+  TN_ASSIGN(last_, save_checkpoint(dir, c));
+
+  const proto::Checkpoint& keep = e.recipe().proto.checkpoint();
+  if (keep.has_best()) {
+    const auto it = metrics.find(keep.best());
+    if (it == metrics.end()) return invalid(e.recipe().where("checkpoint.best") + ": this run measures no '" + keep.best() + "'");
+    const std::string id = keep.best().substr(keep.best().find('/') + 1);
+    const auto info = find_metric(id);
+    const bool higher = info && (*info)->higher_is_better;
+    if (!has_best_ || (higher ? it->second > best_ : it->second < best_)) {
+      best_ = it->second;
+      has_best_ = true;
+      TN_RETURN_IF_ERROR(mark_best(last_, best_));
+    }
+  }
+  return prune_checkpoints(dir, keep.keep());
+}
+
+Status restore_checkpoint(const std::string& path, Experiment& e, int64_t* step) {
+  TN_ASSIGN(const Checkpoint c, load_checkpoint(path));
+  auto arrays = e.saved_arrays();
+  std::vector<Wanted> wanted;
+  for (const auto& [name, array] : arrays) wanted.push_back({name, array.dtype(), array.shape()});
+  auto values = match_tensors(c.tensors, wanted);
+  if (!values) return std::move(values).status().at(path);
+  for (size_t i = 0; i < arrays.size(); ++i) TN_RETURN_IF_ERROR(arrays[i].second.assign(*(*values)[i]));
+  std::map<std::string, int64_t> counts;
+  const std::string prefix = "optimizer/";
+  for (const auto& [name, value] : c.scalars)
+    if (name.starts_with(prefix)) counts[name.substr(prefix.size())] = static_cast<int64_t>(value);
+  e.optimizers().set_counts(counts);
+  for (const auto& [name, instance] : instances(e))
+    if (const auto it = c.blobs.find(name); it != c.blobs.end()) TN_RETURN_IF_ERROR(instance->load_bytes(it->second));
+  if (step) *step = c.step;
+  return Status::ok();
+}
+
+Status load_parameters(const std::string& path, const std::string& recipe_dir, const std::string& model_name, nn::Model& model) {
+  const std::string found = fs::exists(path) || recipe_dir.empty() ? path : recipe_dir + "/" + path;
+  NamedArrays tensors;
+  if (found.ends_with(".safetensors")) {
+    TN_ASSIGN(Safetensors s, read_safetensors(found));
+    tensors = std::move(s.tensors);
+  } else {
+    TN_ASSIGN(Checkpoint c, load_checkpoint(found));
+    tensors = std::move(c.tensors);
+  }
+  // Names in the file may carry a model's name ("model.linear0.weight") or not.
+  const bool prefixed = std::any_of(tensors.begin(), tensors.end(), [&](const auto& t) { return t.first.starts_with(model_name + "."); });
+  std::vector<Wanted> wanted;
+  std::vector<nn::ParameterPtr> all = model.parameters;
+  all.insert(all.end(), model.states.begin(), model.states.end());
+  for (const nn::ParameterPtr& p : all)
+    wanted.push_back({prefixed ? model_name + "." + p->name : p->name, p->value.dtype(), p->value.shape()});
+  auto values = match_tensors(tensors, wanted);
+  if (!values) return std::move(values).status().at(found);
+  for (size_t i = 0; i < all.size(); ++i) TN_RETURN_IF_ERROR(all[i]->value.assign(*(*values)[i]));
+  return Status::ok();
+}
+
+}  // namespace tenon

@@ -1,0 +1,44 @@
+// The folder of a run: resolved recipe, metrics (JSON lines and TensorBoard events), checkpoints.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "core/io/jsonl.h"
+#include "core/io/tensorboard.h"
+#include "core/train/checkpoint.h"
+#include "core/train/experiment.h"
+
+namespace tenon {
+
+class RunFolder {
+ public:
+  // Makes the folder, or with `resume` opens the one of an earlier run. Errors: it holds a run already (without
+  // resume), it holds none (with), it can't be written.
+  static Result<RunFolder> open(const std::string& dir, bool resume, const Recipe& recipe);
+
+  const std::string& dir() const { return dir_; }
+  // The newest checkpoint's folder, "" when there is none.
+  const std::string& last_checkpoint() const { return last_; }
+
+  // Restores the newest checkpoint into the experiment and drops what was logged after it; returns its step.
+  Result<int64_t> restore(Experiment& e);
+  Status log(int64_t step, const MetricValues& values);
+  // Writes a checkpoint after `step` steps; `metrics` are those of its evaluation (for checkpoint.best).
+  Status save(Experiment& e, int64_t step, const MetricValues& metrics);
+
+ private:
+  Status open_logs(int64_t from_step);
+  std::string dir_, last_;
+  bool has_best_ = false;
+  double best_ = 0;
+  std::unique_ptr<JsonLines> lines_;
+  std::unique_ptr<EventWriter> events_;
+};
+
+// Tensors of a checkpoint into an experiment. `step` gets the checkpoint's. Errors: another model's checkpoint.
+Status restore_checkpoint(const std::string& path, Experiment& e, int64_t* step);
+// Parameters of a model (by its name in the recipe) from a checkpoint folder or a .safetensors file.
+Status load_parameters(const std::string& path, const std::string& recipe_dir, const std::string& model_name, nn::Model& model);
+
+}  // namespace tenon
