@@ -235,7 +235,7 @@ class Compiler {
       const TileFn fn = find_tile_fn(entry->op, from_lane, to_lane);
       if (!fn || !supported(*entry, from)) return false;
       double p0 = 0, p1 = 0;
-      if (entry->op == TileOp::clamp) p0 = node.attrs.f("lo"), p1 = node.attrs.f("hi");
+      if (entry->op == TileOp::clamp) p0 = node.attrs.f("min"), p1 = node.attrs.f("max");
       if (entry->op == TileOp::leaky_relu) p0 = node.attrs.f("slope");
       result = emit(fn, entry->op, operands, to, p0, p1);
       if (to == DType::bf16 && !entry->exact)
@@ -405,7 +405,7 @@ class Compiler {
 
 bool is_tile_op(std::string_view op, DType dtype) {
   const OpEntry* entry = find_entry(op);
-  return entry && Compiler::supported(*entry, dtype);
+  return entry && (entry->form == Form::where || Compiler::supported(*entry, dtype));
 }
 
 uint32_t tile_wants_contiguous(const Piece& piece) {

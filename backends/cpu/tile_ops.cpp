@@ -272,9 +272,22 @@ void is_finite_loop(const TileArgs& args) {
   // x - x is NaN exactly for infinities and NaN.
   loop1<T, uint8_t>(args, [](T x) { return static_cast<uint8_t>(x - x == T{0}); });
 }
+// Floating to integer saturates; NaN becomes 0.
+template <class R, class X>
+HWY_INLINE R convert(X x) {
+  if constexpr (std::is_floating_point_v<X> && std::is_integral_v<R>) {
+    constexpr R lowest = std::numeric_limits<R>::min(), highest = std::numeric_limits<R>::max();
+    // Half the bound one past the largest value, so that it is exact; -lowest for signed types.
+    constexpr X past = static_cast<X>(static_cast<R>(highest / 2 + 1)) * 2;
+    if (!(x == x)) return 0;
+    if (x >= past) return highest;
+    if (x < static_cast<X>(lowest)) return lowest;
+  }
+  return static_cast<R>(x);
+}
 template <class X, class R>
 void copy_loop(const TileArgs& args) {
-  loop1<X, R>(args, [](X x) { return static_cast<R>(x); });
+  loop1<X, R>(args, [](X x) { return convert<R>(x); });
 }
 template <class X>
 void to_bool_loop(const TileArgs& args) {
@@ -334,7 +347,8 @@ TileFn find_float(TileOp op) {
     TN_TILE_BINARY(X)
     X(div)
 #undef X
-        case TileOp::pow : return pow_loop<T>;
+    case TileOp::pow:
+      return pow_loop<T>;
     case TileOp::is_finite:
       return is_finite_loop<T>;
     default:

@@ -10,7 +10,8 @@
 
 namespace tenon::cpu {
 
-// Whether an op is known to the tile interpreter for tensors whose first input has this type.
+// Whether the tile interpreter knows an op for tensors of this type (that of any of its inputs, or of its
+// output).
 bool is_tile_op(std::string_view op, DType dtype);
 
 // Inputs that are cheaper to copy first: those that step through memory along the innermost dimension.
