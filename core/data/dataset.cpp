@@ -71,13 +71,14 @@ size_t row_bytes(const HostArray& a) {
 }  // namespace
 
 std::string Schema::to_json() const {
-  const nlohmann::json j = {{"feature_names", feature_names},
-                            {"class_names", class_names},
-                            {"vocabulary", vocabulary},
-                            {"text_level", text_level},
-                            {"categories", categories},
-                            {"fills", fills},
-                            {"features", features}};
+  nlohmann::json j;
+  j["feature_names"] = widen(feature_names);
+  j["class_names"] = widen(class_names);
+  j["vocabulary"] = widen(vocabulary);
+  j["text_level"] = text_level;
+  j["categories"] = widen(categories);
+  j["fills"] = widen(fills);
+  j["features"] = features;
   return j.dump();
 }
 
