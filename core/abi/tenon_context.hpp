@@ -27,9 +27,11 @@ template <class Table>
 const Table& extension(const tn_ctx* c, const char* id) {
   static thread_local struct {
     const tn_host* host;
+    uint64_t load;
     const void* table;
   } cache{};
-  if (cache.host != c->host) cache = {c->host, c->host->get_extension(c->host, id)};
+  if (cache.host != c->host || cache.load != loads)
+    cache = {c->host, loads, c->host->get_extension(c->host, id)};
   if (!cache.table) throw Error(std::string("this host has no extension ") + id, TN_STATUS_UNSUPPORTED);
   return *static_cast<const Table*>(cache.table);
 }

@@ -458,6 +458,7 @@ int32_t enter(const tn_plugin** out, const char* vendor, const char* version,
       m->table.deinit = Loaded::deinit;
     }
     ++Loaded::count;
+    ++loads;
     *out = &Loaded::module->table;
     return TN_STATUS_OK;
   } catch (...) {

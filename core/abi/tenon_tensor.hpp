@@ -52,7 +52,7 @@ struct Tensor {
   tn_ctx* ctx = nullptr;
   tn_tensor id = TN_NULL;
 
-  explicit operator bool() const { return id != TN_NULL; }
+  explicit operator bool() const { return id != TN_NULL; }  // so !t asks for null; see logical_not
   tn_type type() const {
     tn_type t{};
     t.struct_size = sizeof t;
@@ -95,12 +95,17 @@ inline tn_attr attr(const char* name, const Dims& v) {
   return a;
 }
 
+namespace detail {
+inline uint64_t loads = 0;  // entries so far: what was looked up for one host does not outlive its load
+}
+
 // An op by id: tn::Op{"softmax/1"}({x}, {tn::attr("axis", int64_t{-1})}). Kept in a static thread_local it is
 // looked up once.
 struct Op {
   const char* id;
   const tn_host* host = nullptr;
   const tn_op* found = nullptr;
+  uint64_t load = 0;
 
   Tensor operator()(std::initializer_list<Tensor> in, std::initializer_list<tn_attr> attrs = {}) {
     return call<1>(in.begin(), in.size(), attrs)[0];
@@ -117,7 +122,11 @@ struct Op {
     }
     std::array<Tensor, n_out> out{};
     if (!ctx) return out;
-    if (host != ctx->host) host = ctx->host, found = ctx->ops->find(host, id);
+    if (host != ctx->host || load != detail::loads) {
+      host = ctx->host;
+      load = detail::loads;
+      found = ctx->ops->find(host, id);
+    }
     if (!found) throw Error(std::string("this host has no op ") + id, TN_STATUS_UNSUPPORTED);
     ctx->ops->apply(ctx, found, ids, static_cast<uint32_t>(n), attrs.begin(),
                     static_cast<uint32_t>(attrs.size()), results, static_cast<uint32_t>(n_out));
@@ -187,7 +196,6 @@ TN_OPERATOR_(<, less) TN_OPERATOR_(<=, less_equal) TN_OPERATOR_(>, greater) TN_O
                                                                         operator-(Tensor x) {
   return neg(x);
 }
-inline Tensor operator!(Tensor x) { return logical_not(x); }
 inline Tensor operator&(Tensor a, Tensor b) { return logical_and(a, b); }
 inline Tensor operator|(Tensor a, Tensor b) { return logical_or(a, b); }
 
