@@ -1,0 +1,28 @@
+#include "tests/support/device.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <string_view>
+
+#include "backends/cpu/cpu.h"
+#include "backends/reference/reference.h"
+
+namespace tenon::test {
+
+RuntimeOptions options() {
+  RuntimeOptions o;
+  const char* eager = std::getenv("TENON_EAGER");
+  o.eager = eager && std::string_view(eager) == "1";
+  return o;
+}
+
+std::unique_ptr<Runtime> runtime(const RuntimeOptions& o) {
+  const char* device = std::getenv("TENON_TEST_DEVICE");
+  const std::string_view name = device ? device : "cpu";
+  if (name == "reference") return std::make_unique<Runtime>(make_reference_backend(), o);
+  if (name == "cpu") return std::make_unique<Runtime>(make_cpu_backend(), o);
+  std::fprintf(stderr, "TENON_TEST_DEVICE is '%s'; it must be cpu or reference\n", device);
+  std::exit(2);
+}
+
+}  // namespace tenon::test
