@@ -411,8 +411,9 @@ struct tn_ops {
  *                argmax argmin (axis*, keepdims) cumsum(axis*, reverse) cumprod cummax (axis*); no axes: all
  *  shape         reshape(shape[]*) transpose(perm[]) broadcast_to(shape[]*) squeeze(axis*) unsqueeze(axis*)
  *                concat(axis) slice(start[]*, stop[]*, step[]) pad(low[]*, high[]*, value.) flip(axes[]*)
+ *                arange(n*, dtype)
  *  index         gather(x, idx; axis) scatter_add(base, idx, src; axis) take_along_axis(x, idx; axis)
- *                one_hot(idx; depth*, dtype)
+ *                put_along_axis_add(base, idx, src; axis) one_hot(idx; depth*, dtype) bincount(idx; n*)
  *  linear        matmul(a, b; transpose_a, transpose_b) cholesky triangular_solve(t, b; lower, transpose_a)
  *                solve(a, b; transpose_a) inverse logdet eigh(-> values, vectors)
  *  other         softmax(axis) log_softmax(axis) cross_entropy(logits, labels; label_smoothing., ignore_index)

@@ -279,6 +279,11 @@ inline Tensor take_along_axis(Tensor x, Tensor idx, int axis = -1) {
 }
 // Class numbers that arrived as another type, as indices.
 inline Tensor as_index(Tensor x) { return x.dtype() == TN_I32 ? x : cast(x, TN_I64); }
+// How often 0 .. n-1 occur: i64 [n].
+inline Tensor bincount(Tensor idx, int64_t n) {
+  static thread_local Op op{"bincount/1"};
+  return op({idx}, {attr("n", n)});
+}
 // x: [.., C], idx: [..] -> [..]: x's element idx of each row.
 inline Tensor pick(Tensor x, Tensor idx) { return squeeze(take_along_axis(x, unsqueeze(idx, -1), -1), -1); }
 inline Tensor one_hot(Tensor idx, int64_t depth, tn_dtype dtype = TN_F32) {
@@ -330,6 +335,14 @@ inline Tensor random_uniform(Tensor key, const Dims& shape, tn_dtype dtype = TN_
 inline Tensor random_normal(Tensor key, const Dims& shape, tn_dtype dtype = TN_F32) {
   static thread_local Op op{"random_normal/1"};
   return op({key}, {attr("shape", shape), attr("dtype", int64_t{dtype})});
+}
+inline Tensor random_exponential(Tensor key, const Dims& shape, tn_dtype dtype = TN_F32) {
+  static thread_local Op op{"random_exponential/1"};
+  return op({key}, {attr("shape", shape), attr("dtype", int64_t{dtype})});
+}
+inline Tensor random_permutation(Tensor key, int64_t n) {
+  static thread_local Op op{"random_permutation/1"};
+  return op({key}, {attr("n", n)});
 }
 inline Tensor random_bernoulli(Tensor key, Tensor p) {
   static thread_local Op op{"random_bernoulli/1"};

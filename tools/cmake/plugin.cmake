@@ -11,6 +11,8 @@ function(tenon_plugin source folder)
   target_include_directories(${target} PRIVATE ${CMAKE_SOURCE_DIR}/core/abi)
   target_include_directories(${target} SYSTEM PRIVATE
                              $<TARGET_PROPERTY:Eigen3::Eigen,INTERFACE_INCLUDE_DIRECTORIES>)
+  # The entry is the only symbol: visibility alone would leave instances of library templates exported.
+  target_link_options(${target} PRIVATE -Wl,--version-script=${CMAKE_SOURCE_DIR}/core/abi/tenon_plugin.map)
   if(source MATCHES "\\.cpp$")
     # One C++ library inside and no unique symbols: plugins of different compilers share a process and can unload.
     target_compile_options(${target} PRIVATE -fvisibility-inlines-hidden
