@@ -190,7 +190,7 @@ TEST_CASE("no text crashes the reader", "[recipe]") {
   std::mt19937 random(seed);
   for (int i = 0; i < 500; ++i) {
     std::string text(kRecipe);
-    for (unsigned n = random() % 4 + 1; n > 0; --n) {
+    for (auto n = random() % 4 + 1; n > 0; --n) {
       const size_t at = random() % text.size();
       if (random() % 2)
         text[at] = static_cast<char>(random());
