@@ -40,9 +40,9 @@ Result<RunFolder> RunFolder::open(const std::string& dir, bool resume, const Rec
 }
 
 Status RunFolder::open_logs(int64_t from_step) {
-  TN_ASSIGN(auto lines, JsonLines::open(dir_ + "/metrics.jsonl", from_step));
-  lines_ = std::make_unique<JsonLines>(std::move(lines));
-  TN_ASSIGN(auto events, EventWriter::create(dir_));
+  TN_ASSIGN(auto lines, MetricsLog::open(dir_ + "/metrics.jsonl", from_step));
+  lines_ = std::make_unique<MetricsLog>(std::move(lines));
+  TN_ASSIGN(auto events, EventWriter::create(dir_, from_step));
   events_ = std::make_unique<EventWriter>(std::move(events));
   return Status::ok();
 }
@@ -56,7 +56,7 @@ Result<int64_t> RunFolder::restore(Experiment& e) {
 
 Status RunFolder::log(int64_t step, const MetricValues& values) {
   TN_RETURN_IF_ERROR(lines_->write(step, values));
-  return events_->write(step, values);
+  return events_->scalars(step, values);
 }
 
 Status RunFolder::save(Experiment& e, int64_t step, const MetricValues& metrics) {

@@ -4,7 +4,7 @@
 #include <memory>
 #include <string>
 
-#include "core/io/jsonl.h"
+#include "core/io/metrics_log.h"
 #include "core/io/tensorboard.h"
 #include "core/train/checkpoint.h"
 #include "core/train/experiment.h"
@@ -32,7 +32,7 @@ class RunFolder {
   std::string dir_, last_;
   bool has_best_ = false;
   double best_ = 0;
-  std::unique_ptr<JsonLines> lines_;
+  std::unique_ptr<MetricsLog> lines_;
   std::unique_ptr<EventWriter> events_;
 };
 
