@@ -341,7 +341,7 @@ struct tn_ctx {
 
 /* Derivative of one's own: `cotangent` has y's type; fill out[i] (xs[i]'s type) or leave it TN_NULL (zero).
  * It is built later than the forward pass, so other tensors of the forward pass are out of scope: pass them
- * in xs. `user` is the host's copy of the bytes given. [build] */
+ * in xs. `user` is the host's copy of the bytes given, aligned to 16. [build] */
 typedef int32_t (*tn_vjp_fn)(const void* user, tn_ctx*, tn_tensor y, const tn_tensor* xs, uint32_t n,
                              tn_tensor cotangent, tn_tensor* out);
 

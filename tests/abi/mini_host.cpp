@@ -88,6 +88,25 @@ struct MiniCalls {
       return fail(c, TN_STATUS_INVALID, (std::string("emitted twice: ") + name).c_str());
     return TN_STATUS_OK;
   }
+  static int32_t emit_value(tn_ctx* c, const char* name, const tn_value* v) {
+    if (v->type == TN_VALUE_STR) of(c).outcome_.texts[name] = std::string(v->as.str, v->count);
+    return status(c);
+  }
+  // Calls the derivative at once, with a cotangent of ones.
+  static tn_tensor custom_gradient(tn_ctx* c, tn_tensor y, const tn_tensor* xs, uint32_t n, tn_vjp_fn fn,
+                                   const void* user, uint64_t bytes) {
+    MiniHost& m = of(c);
+    if (!m.valid(y)) return TN_NULL;
+    Value ones = m.value(y);
+    for (double& x : ones.data) x = 1;
+    std::vector<std::max_align_t> copy(bytes / sizeof(std::max_align_t) + 1);
+    std::memcpy(copy.data(), user, bytes);
+    std::vector<tn_tensor> out(n, TN_NULL);
+    if (fn(copy.data(), c, y, xs, n, m.add(ones), out.data()) != TN_STATUS_OK) return TN_NULL;
+    m.derivatives.clear();
+    for (tn_tensor t : out) m.derivatives.push_back(m.valid(t) ? m.value(t) : Value{});
+    return y;
+  }
   static int32_t declare(tn_ctx* c, const tn_slot* s) {
     MiniHost& m = of(c);
     m.declared[s->name] = *s;
@@ -133,6 +152,8 @@ MiniHost::MiniHost() {
   ops_.from_host = MiniCalls::from_host;
   ops_.type = MiniCalls::type;
   ops_.emit = MiniCalls::emit;
+  ops_.emit_value = MiniCalls::emit_value;
+  ops_.custom_gradient = MiniCalls::custom_gradient;
   ops_.fail = MiniCalls::fail;
   ops_.status = MiniCalls::status;
   state_ = {sizeof state_, 0, MiniCalls::declare, MiniCalls::get, MiniCalls::set, nullptr};

@@ -21,6 +21,7 @@ struct Outcome {
   int32_t code = 0;
   std::string message;
   std::map<std::string, Emitted> emitted;
+  std::map<std::string, std::string> texts;
 };
 
 class MiniHost {
@@ -45,6 +46,7 @@ class MiniHost {
   std::map<std::string, tn_slot> declared;     // by name
   std::vector<Value> params;                   // for TN_SLOT_PER_PARAM
   int64_t applied = 0;                         // ops run so far
+  std::vector<Value> derivatives;              // of custom gradients, for a cotangent of ones
   std::vector<std::string> runtime_structure;  // ops of the last call, in order
 
  private:
@@ -88,6 +90,7 @@ class Instance {
   Outcome loss(const std::map<std::string, Value>& in);
   // An optimizer's step number `count` on host.params with these gradients; the parameters are updated.
   Outcome step(const std::vector<Value>& grads, int64_t count, double lr);
+  void* raw() const { return inst_; }
   Outcome created;
 
  private:
