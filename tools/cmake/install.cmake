@@ -29,8 +29,8 @@ get_target_property(dnnl_file DNNL::dnnl IMPORTED_LOCATION_RELEASE)
 string(FIND "${dnnl_file}" "${CMAKE_SOURCE_DIR}/.deps/" at)
 if(at EQUAL 0)
   get_target_property(TENON_BUNDLED_DNNL DNNL::dnnl IMPORTED_SONAME_RELEASE)
-  get_filename_component(dnnl_folder ${dnnl_file} DIRECTORY)
-  install(PROGRAMS ${dnnl_folder}/${TENON_BUNDLED_DNNL} DESTINATION lib/tenon)
+  get_filename_component(dnnl_file ${dnnl_file} REALPATH)
+  install(PROGRAMS ${dnnl_file} DESTINATION lib/tenon RENAME ${TENON_BUNDLED_DNNL})
 endif()
 
 configure_package_config_file(tools/cmake/tenonConfig.cmake.in ${CMAKE_BINARY_DIR}/cmake/tenonConfig.cmake
