@@ -1,5 +1,7 @@
 // matmul on oneDNN: batched, with broadcast batch dimensions and plain or transposed operands read in place.
 #include "backends/cpu/dnnl_call.h"
+#include "backends/cpu/parallel.h"
+#include "backends/cpu/row_ops.h"
 
 namespace tenon::cpu {
 namespace {
@@ -76,6 +78,9 @@ class DnnlMatmul final : public Kernel {
   DnnlMatmul(Context& context, const Problem& p) {
     const auto a = dnnl_desc(p.a), b = dnnl_desc(p.b), c = dnnl_desc(p.c);
     const dnnl::matmul::primitive_desc pd(dnnl_state(context).engine, a, b, c, dnnl_attributes());
+    // The reference implementation is there for every type, and slow.
+    if (p.a.dtype == DType::bf16 && std::string_view(pd.impl_info_str()).starts_with("ref"))
+      throw dnnl::error(dnnl_unimplemented, "no optimised bf16 matmul");
     call_ = DnnlCall(context, dnnl::matmul(pd));
     a_ = call_.add(DNNL_ARG_SRC, a);
     b_ = call_.add(DNNL_ARG_WEIGHTS, b);
@@ -98,6 +103,57 @@ class DnnlMatmul final : public Kernel {
   size_t a_ = 0, b_ = 0, c_ = 0, scratch_ = 0, scratch_bytes_ = 0;
 };
 
+// Whether the elements fill a range of memory, in whatever order.
+bool fills_memory(const Layout& l) {
+  int64_t last = 0;
+  for (int i = 0; i < l.shape.rank(); ++i) {
+    if (l.strides[i] < 0) return false;
+    last += (l.shape[i] - 1) * l.strides[i];
+  }
+  return last + 1 == l.numel();
+}
+
+// bf16 on machines where oneDNN has no code for it: operands are widened to f32 as they lie, the product is
+// rounded.
+class WidenedMatmul final : public Kernel {
+ public:
+  WidenedMatmul(Context& context, Problem p)
+      : context_(context), a_(p.a.numel()), b_(p.b.numel()), c_(p.c.numel()) {
+    p.a.dtype = p.b.dtype = p.c.dtype = DType::f32;
+    product_ = std::make_unique<DnnlMatmul>(context, p);
+    at_b_ = align64(static_cast<size_t>(a_) * sizeof(float));
+    at_c_ = at_b_ + align64(static_cast<size_t>(b_) * sizeof(float));
+    inner_ = at_c_ + align64(static_cast<size_t>(c_) * sizeof(float));
+  }
+  Status run(std::span<void* const> in, std::span<void* const> out, void* scratch) override {
+    std::byte* const base = static_cast<std::byte*>(scratch);
+    const auto floats = [&](size_t at) { return reinterpret_cast<float*>(base + at); };
+    const auto widen = [&](const void* from, int64_t n, float* to) {
+      parallel_for(context_.threads, n, 16384, [&](int64_t begin, int64_t end) {
+        row_ops().expand(static_cast<const bf16*>(from) + begin, static_cast<size_t>(end - begin),
+                         to + begin);
+      });
+    };
+    widen(in[0], a_, floats(0));
+    widen(in[1], b_, floats(at_b_));
+    void *const operands[] = {floats(0), floats(at_b_)}, *const result[] = {floats(at_c_)};
+    TN_RETURN_IF_ERROR(product_->run(operands, result, base + inner_));
+    parallel_for(context_.threads, c_, 16384, [&](int64_t begin, int64_t end) {
+      row_ops().shrink(floats(at_c_) + begin, static_cast<size_t>(end - begin),
+                       static_cast<bf16*>(out[0]) + begin);
+    });
+    return Status::ok();
+  }
+  size_t scratch_bytes() const override { return inner_ + product_->scratch_bytes(); }
+  std::string_view name() const override { return "onednn:matmul(f32)"; }
+
+ private:
+  Context& context_;
+  int64_t a_, b_, c_;  // elements
+  std::unique_ptr<DnnlMatmul> product_;
+  size_t at_b_ = 0, at_c_ = 0, inner_ = 0;
+};
+
 Layout transposed(Layout l) {
   const int r = l.shape.rank() - 2, c = r + 1;
   std::swap(l.shape[r], l.shape[c]);
@@ -108,7 +164,10 @@ Layout transposed(Layout l) {
 uint32_t matmul_wants_contiguous(const Piece& piece) {
   uint32_t mask = 0;
   for (size_t i = 0; i < 2; ++i)
-    if (piece.inputs[i].shape.rank() >= 2 && !readable(piece.inputs[i])) mask |= 1u << i;
+    if (piece.inputs[i].shape.rank() >= 2 &&
+        (!readable(piece.inputs[i]) ||
+         (piece.inputs[i].dtype == DType::bf16 && !fills_memory(piece.inputs[i]))))
+      mask |= 1u << i;
   return mask;
 }
 
@@ -123,7 +182,10 @@ std::unique_ptr<Kernel> make_matmul(Context& context, const Piece& piece) {
   Problem p = merge_rows({with_rank(a, rank), with_rank(b, rank), Layout(c)});
   p.a = canonical(p.a);
   p.b = canonical(p.b);
-  return decline_on_error([&] { return std::make_unique<DnnlMatmul>(context, p); });
+  auto kernel = decline_on_error([&] { return std::make_unique<DnnlMatmul>(context, p); });
+  if (!kernel && a.dtype == DType::bf16)
+    kernel = decline_on_error([&] { return std::make_unique<WidenedMatmul>(context, p); });
+  return kernel;
 }
 
 }  // namespace

@@ -25,8 +25,10 @@ inline double get(const void* p, DType t, int64_t at) {
 inline void set(void* p, DType t, int64_t at, double x) {
   dispatch(t, [&](auto v) {
     using T = decltype(v);
-    if constexpr (std::is_same_v<T, bf16>) static_cast<T*>(p)[at] = bf16(static_cast<float>(x));
-    else static_cast<T*>(p)[at] = static_cast<T>(x);
+    if constexpr (std::is_same_v<T, bf16>)
+      static_cast<T*>(p)[at] = bf16(static_cast<float>(x));
+    else
+      static_cast<T*>(p)[at] = static_cast<T>(x);
   });
 }
 
@@ -116,7 +118,8 @@ inline Ran run(Backend& backend, const Piece& piece, std::span<Operand* const> o
   INFO((kernel ? std::string() : kernel.status().message()));
   REQUIRE(kernel);
   std::vector<std::byte> scratch((*kernel)->scratch_bytes() + 64);
-  void* const aligned = reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(scratch.data()) + 63) & ~uintptr_t{63});
+  void* const aligned =
+      reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(scratch.data()) + 63) & ~uintptr_t{63});
   std::vector<void*> in, out;
   for (Operand* o : operands) in.push_back(o->data());
   Ran ran;
@@ -131,7 +134,8 @@ inline Ran run(Backend& backend, const Piece& piece, std::span<Operand* const> o
 }
 
 inline bool same_bits(const HostArray& a, const HostArray& b) {
-  return a.dtype() == b.dtype() && a.shape() == b.shape() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
+  return a.dtype() == b.dtype() && a.shape() == b.shape() &&
+         std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
 }
 
 }  // namespace tenon::test

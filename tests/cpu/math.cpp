@@ -17,7 +17,9 @@ struct Function {
 double gelu(double x) { return 0.5 * x * std::erfc(-x / std::sqrt(2.0)); }
 double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 double softplus(double x) { return std::fmax(x, 0) + std::log1p(std::exp(-std::fabs(x))); }
-double gelu_tanh(double x) { return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x))); }
+double gelu_tanh(double x) {
+  return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+}
 
 const Function kFunctions[] = {
     {"exp/1", [](double x) { return std::exp(x); }, -80, 80, 2, 2},
@@ -71,8 +73,9 @@ TEST_CASE("vector math is accurate to a few units in the last place") {
       for (int64_t i = 0; i < 5003; ++i) {
         const double v = get(x.data(), t, i), exact = f.exact(v);
         const double size = std::fmax(std::fabs(exact), f.floor);
-        const double ulp = t == DType::f32 ? double(std::nextafterf(float(size), INFINITY)) - double(float(size))
-                                           : std::nextafter(size, INFINITY) - size;
+        const double ulp = t == DType::f32
+                               ? double(std::nextafterf(float(size), INFINITY)) - double(float(size))
+                               : std::nextafter(size, INFINITY) - size;
         const double error = std::fabs(y.at(i) - exact) / ulp;
         if (!(error <= worst)) worst = error, at = v;
       }
@@ -87,7 +90,8 @@ TEST_CASE("vector math has the limits of libm") {
   const double inf = INFINITY;
   for (const Function& f : kFunctions) {
     for (const DType t : {DType::f32, DType::f64}) {
-      const double values[] = {0.0, -0.0, inf, -inf, NAN, 1.0, -1.0, 2.0, -2.0, 1e-40, -1e-40, 1e30, -1e30, 200, -200, 1e-8, 800, -800};
+      const double values[] = {0.0,   -0.0,   inf,  -inf,  NAN, 1.0,  -1.0, 2.0, -2.0,
+                               1e-40, -1e-40, 1e30, -1e30, 200, -200, 1e-8, 800, -800};
       Operand x = Random(1).tensor(t, {18}, 0, 1);
       for (int64_t i = 0; i < 18; ++i) set(x.data(), t, i, values[i]);
       const HostArray y = apply(*backend, f.op, x);
@@ -99,9 +103,12 @@ TEST_CASE("vector math has the limits of libm") {
         if (t == DType::f32) exact = static_cast<double>(static_cast<float>(exact));
         const double got = y.at(i);
         CAPTURE(f.op, std::string(name_of(t)), v, exact, got);
-        if (std::isnan(exact)) CHECK(std::isnan(got));
-        else if (std::isinf(exact)) CHECK(got == exact);
-        else CHECK(std::fabs(got - exact) <= 1e-5 * std::fabs(exact) + 1e-37);
+        if (std::isnan(exact))
+          CHECK(std::isnan(got));
+        else if (std::isinf(exact))
+          CHECK(got == exact);
+        else
+          CHECK(std::fabs(got - exact) <= 1e-5 * std::fabs(exact) + 1e-37);
       }
     }
   }

@@ -6,9 +6,10 @@
 namespace tenon::test {
 namespace {
 
-const Shape kShapes[] = {{},       {1},          {0},        {7},          {16},         {1000},        {4099},
-                         {3, 5},   {64, 10},     {5, 1},     {2, 0, 3},    {3, 700},     {40, 128},     {2, 3, 33},
-                         {4, 1, 5}, {70000},     {130, 515}, {2, 2, 2, 9}, {1, 1, 2048}, {33, 1, 1, 17}};
+const Shape kShapes[] = {{},        {1},        {0},          {7},          {16},
+                         {1000},    {4099},     {3, 5},       {64, 10},     {5, 1},
+                         {2, 0, 3}, {3, 700},   {40, 128},    {2, 3, 33},   {4, 1, 5},
+                         {70000},   {130, 515}, {2, 2, 2, 9}, {1, 1, 2048}, {33, 1, 1, 17}};
 
 // A shape that broadcasts to `to`.
 Shape narrower(Random& random, const Shape& to) {
@@ -19,7 +20,8 @@ Shape narrower(Random& random, const Shape& to) {
   return s;
 }
 
-constexpr const char* kUnary[] = {"exp/1", "tanh/1", "neg/1", "square/1", "sigmoid/1", "relu/1", "abs/1", "gelu/1", "sign/1", "floor/1"};
+constexpr const char* kUnary[] = {"exp/1",  "tanh/1", "neg/1",  "square/1", "sigmoid/1",
+                                  "relu/1", "abs/1",  "gelu/1", "sign/1",   "floor/1"};
 constexpr const char* kBinary[] = {"add/1", "sub/1", "mul/1", "div/1", "minimum/1", "maximum/1"};
 constexpr const char* kCompare[] = {"less/1", "greater_equal/1", "equal/1"};
 
@@ -52,10 +54,16 @@ Chain random_chain(Random& random, const Shape& shape, DType t, int length) {
   };
   values.push_back(append("add/1", {input(t, true), input(t, false)}, t));
   for (int i = 0; i < length; ++i) {
-    const auto pick = [&](auto& list) { return list[random.integer(0, static_cast<int64_t>(std::size(list)) - 1)]; };
+    const auto pick = [&](auto& list) {
+      return list[random.integer(0, static_cast<int64_t>(std::size(list)) - 1)];
+    };
     const int64_t kind = random.integer(0, 9);
-    if (kind < 3) values.push_back(append(pick(kUnary), {values[static_cast<size_t>(random.integer(0, static_cast<int64_t>(values.size()) - 1))]}, t));
-    else if (kind < 7) values.push_back(append(pick(kBinary), {operand(), values.back()}, t));
+    if (kind < 3)
+      values.push_back(append(
+          pick(kUnary),
+          {values[static_cast<size_t>(random.integer(0, static_cast<int64_t>(values.size()) - 1))]}, t));
+    else if (kind < 7)
+      values.push_back(append(pick(kBinary), {operand(), values.back()}, t));
     else if (kind < 9) {
       const int cond = append(pick(kCompare), {operand(), values.back()}, DType::boolean);
       values.push_back(append("where/1", {cond, operand(), values.back()}, t));
@@ -106,7 +114,8 @@ TEST_CASE("fused chains equal their operations one by one, bit for bit") {
   Random random(seed);
   for (int trial = 0; trial < 150; ++trial) {
     const Shape& shape = kShapes[static_cast<size_t>(trial) % std::size(kShapes)];
-    const DType t = std::array{DType::f32, DType::bf16, DType::f64}[static_cast<size_t>(random.integer(0, 2))];
+    const DType t =
+        std::array{DType::f32, DType::bf16, DType::f64}[static_cast<size_t>(random.integer(0, 2))];
     Chain c = random_chain(random, shape, t, static_cast<int>(random.integer(1, 12)));
     CAPTURE(trial, to_string(shape), std::string(name_of(t)), c.piece.nodes.size());
     const auto expected = one_by_one(*backend, c);
@@ -140,7 +149,8 @@ TEST_CASE("binary operations read operands of any layout") {
       piece.outputs = {{1, 0}};
       Operand* const in[] = {&a, &b};
       const Ran ran = run(*backend, piece, in);
-      CAPTURE(to_string(shape), to_string(a.layout.shape), to_string(a.layout.strides), to_string(b.layout.strides), std::string(name_of(t)));
+      CAPTURE(to_string(shape), to_string(a.layout.shape), to_string(a.layout.strides),
+              to_string(b.layout.strides), std::string(name_of(t)));
       CHECK(ran.kernel.starts_with("tile:"));
       // a under the full shape, by stride 0 where it is broadcast
       Operand wide = a;
@@ -156,7 +166,8 @@ TEST_CASE("binary operations read operands of any layout") {
       for (int64_t i = 0; i < shape.numel(); ++i) {
         HostArray expected(t, {1});
         expected.set(0, da.at(i) * db.at(i));
-        if (t == DType::f32) expected.set(0, static_cast<double>(static_cast<float>(da.at(i)) * static_cast<float>(db.at(i))));
+        if (t == DType::f32)
+          expected.set(0, static_cast<double>(static_cast<float>(da.at(i)) * static_cast<float>(db.at(i))));
         expected.set(0, expected.at(0) + db.at(i));
         wrong += ran.out[0].at(i) != expected.at(0);
       }
@@ -165,13 +176,15 @@ TEST_CASE("binary operations read operands of any layout") {
   }
 }
 
-// v' = v b + g, p' = p - v' and m' = p + v, each in place: the old p and v are still needed after v' is known.
+// v' = v b + g, p' = p - v' and m' = p + v, each in place: the old p and v are still needed after v' is
+// known.
 TEST_CASE("outputs may take the memory of inputs that are read later") {
   const auto backend = make_cpu_backend();
   for (const DType t : {DType::f32, DType::bf16, DType::f64}) {
     for (const int64_t n : {1, 15, 16, 1000, 100000}) {
       Random random(7);
-      Operand v = random.tensor(t, {n}, -1, 1), g = random.tensor(t, {n}, -1, 1), p = random.tensor(t, {n}, -1, 1);
+      Operand v = random.tensor(t, {n}, -1, 1), g = random.tensor(t, {n}, -1, 1),
+              p = random.tensor(t, {n}, -1, 1);
       Operand b = random.tensor(t, {}, -1, 1);
       Piece piece;
       piece.inputs = {v.layout, g.layout, p.layout, b.layout};
@@ -195,7 +208,8 @@ TEST_CASE("outputs may take the memory of inputs that are read later") {
 
 TEST_CASE("casts convert between all types") {
   const auto backend = make_cpu_backend();
-  const DType types[] = {DType::f32, DType::f64, DType::bf16, DType::i32, DType::i64, DType::u8, DType::boolean};
+  const DType types[] = {DType::f32, DType::f64, DType::bf16,   DType::i32,
+                         DType::i64, DType::u8,  DType::boolean};
   for (const DType from : types)
     for (const DType to : types) {
       Operand x = Random(3).tensor(from, {1037}, 0, 100);

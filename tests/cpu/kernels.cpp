@@ -1,0 +1,352 @@
+// Each fast kernel against the plain kernel of its op, on random shapes and layouts, and for several numbers
+// of threads.
+#include <cmath>
+
+#include "core/graph/op.h"
+#include "tests/cpu/harness.h"
+
+namespace tenon::test {
+namespace {
+
+using Style = Random::Style;
+
+struct Call {
+  std::string_view op;
+  std::vector<Operand> in;
+  AttrList attrs;
+};
+
+// The plain kernel's outputs.
+std::vector<HostArray> plain(const OpDef& op, Call& call, std::span<const TensorType> types) {
+  std::vector<View> in, out;
+  std::vector<HostArray> results;
+  for (Operand& o : call.in) in.emplace_back(o.layout, o.data());
+  for (const TensorType& t : types) results.emplace_back(t.dtype, t.shape);
+  for (HostArray& a : results) out.emplace_back(Layout(TensorType{a.dtype(), a.shape()}), a.data());
+  const Status status = op.plain({in, out, Attrs(op.attrs, call.attrs.words())});
+  INFO(status.message());
+  REQUIRE(status.is_ok());
+  return results;
+}
+
+// Runs the call on its fast kernel, whose name must begin with `kernel`, and compares. Where sums are split
+// by oneDNN, the last bits may depend on the number of threads; ours do not.
+void check(Backend& backend, Call call, std::string_view kernel) {
+  const OpDef* op = find_op(call.op);
+  REQUIRE(op);
+  std::vector<TensorType> in, types;
+  Piece piece;
+  for (Operand& o : call.in) {
+    in.push_back({o.layout.dtype, o.layout.shape});
+    piece.inputs.push_back(o.layout);
+  }
+  const Status inferred = op->infer({in, Attrs(op->attrs, call.attrs.words()), types});
+  INFO(inferred.message());
+  REQUIRE(inferred.is_ok());
+  PieceNode node;
+  node.op = op->id;
+  node.plain = op->plain;
+  node.attrs = Attrs(op->attrs, call.attrs.words());
+  node.outputs = types;
+  for (size_t i = 0; i < in.size(); ++i) node.inputs.push_back(static_cast<int>(i));
+  piece.nodes = {node};
+  for (size_t i = 0; i < types.size(); ++i) piece.outputs.push_back({0, static_cast<int>(i)});
+
+  // What the planner does: copies of the inputs that the backend wants contiguous.
+  const uint32_t wants = backend.wants_contiguous(piece);
+  for (size_t i = 0; i < call.in.size(); ++i) {
+    if (!(wants >> i & 1u) || call.in[i].layout.contiguous()) continue;
+    const HostArray copy = dense(call.in[i]);
+    call.in[i] = {Layout(in[i]), std::vector<std::byte>(copy.data(), copy.data() + copy.size_bytes()), 0};
+    piece.inputs[i] = call.in[i].layout;
+  }
+  std::vector<Operand*> operands;
+  for (Operand& o : call.in) operands.push_back(&o);
+  std::string what(call.op);
+  for (const Layout& l : piece.inputs)
+    what += " " + to_string(TensorType{l.dtype, l.shape}) + "/" + to_string(l.strides);
+  CAPTURE(what);
+  const std::vector<HostArray> expected = plain(*op, call, types);
+  const Ran fast = run(backend, piece, operands);
+  CHECK(fast.kernel.starts_with(kernel));
+  for (size_t k = 0; k < expected.size(); ++k) {
+    double scale = 0, worst = 0;
+    const int64_t n = expected[k].numel();
+    for (int64_t i = 0; i < n; ++i) {
+      const double e = expected[k].at(i);
+      if (std::isfinite(e)) scale = std::fmax(scale, std::fabs(e));
+    }
+    for (int64_t i = 0; i < n; ++i) {
+      const double e = expected[k].at(i), g = fast.out[k].at(i);
+      if (e == g || (std::isnan(e) && std::isnan(g))) continue;
+      const double error = std::fabs(e - g) / (0.5 * std::fabs(e) + 0.5 * scale);
+      if (!(error <= worst)) worst = error;
+    }
+    CAPTURE(k, worst, scale);
+    CHECK(worst <= (types[k].dtype == DType::bf16 ? 1.6e-2 : 2e-5));
+  }
+  backend.set_threads(1);
+  const Ran one = run(backend, piece, operands);
+  backend.set_threads(3);
+  const Ran three = run(backend, piece, operands);
+  backend.set_threads(2);
+  if (!kernel.starts_with("onednn"))
+    for (size_t k = 0; k < expected.size(); ++k) {
+      CHECK(same_bits(one.out[k], fast.out[k]));
+      CHECK(same_bits(three.out[k], fast.out[k]));
+    }
+}
+
+struct Fixture {
+  std::unique_ptr<Backend> backend = make_cpu_backend();
+  uint32_t seed = std::random_device{}();
+  Random random{seed};
+  int64_t pick(int64_t lo, int64_t hi) { return random.integer(lo, hi); }
+  bool flip() { return random.integer(0, 1) == 1; }
+};
+
+TEST_CASE_METHOD(Fixture, "matmul reads plain, transposed and broadcast operands") {
+  CAPTURE(seed);
+  for (int trial = 0; trial < 60; ++trial) {
+    const bool ta = flip(), tb = flip();
+    const int64_t m = pick(1, 40), k = pick(1, 70), n = pick(1, 40);
+    Shape a = ta ? Shape{k, m} : Shape{m, k}, b = tb ? Shape{n, k} : Shape{k, n};
+    for (int64_t d = 0; d < pick(0, 2); ++d) {
+      const int64_t size = pick(1, 4);
+      a.insert(0, flip() ? size : 1);
+      b.insert(0, a[0] == 1 || flip() ? size : 1);
+    }
+    if (flip()) b = Shape(std::span(b.end() - 2, 2));
+    const auto style = [&] { return static_cast<Style>(pick(0, 4)); };
+    check(*backend,
+          {"matmul/1",
+           {random.tensor(DType::f32, a, -1, 1, style()), random.tensor(DType::f32, b, -1, 1, style())},
+           AttrList().i(ta).i(tb)},
+          "onednn:matmul");
+  }
+}
+
+TEST_CASE_METHOD(Fixture, "bf16 matmul accumulates in f32") {
+  CAPTURE(seed);
+  for (int trial = 0; trial < 10; ++trial) {
+    const int64_t m = pick(1, 40), k = pick(1, 300), n = pick(1, 40);
+    check(*backend,
+          {"matmul/1",
+           {random.tensor(DType::bf16, {m, k}, -1, 1), random.tensor(DType::bf16, {n, k}, -1, 1)},
+           AttrList().i(0).i(1)},
+          "onednn:matmul");
+  }
+}
+
+TEST_CASE_METHOD(Fixture, "convolutions agree with the plain loops") {
+  CAPTURE(seed);
+  for (int trial = 0; trial < 24; ++trial) {
+    const int64_t groups = trial % 3 == 0 ? 2 : 1, b = pick(1, 3), c = pick(1, 9) * groups,
+                  o = pick(1, 9) * groups;
+    const int64_t kh = pick(1, 3), kw = pick(1, 3), dh = pick(1, 2), dw = pick(1, 2), sh = pick(1, 2),
+                  sw = pick(1, 2);
+    const int64_t pt = pick(0, 2), pl = pick(0, 2), pb = pick(0, 2), pr = pick(0, 2);
+    const int64_t h = pick(dh * (kh - 1) + 1, 12), w = pick(dw * (kw - 1) + 1, 12);
+    const Shape x{b, c, h, w}, weight{o, c / groups, kh, kw};
+    const Shape y{b, o, (h + pt + pb - dh * (kh - 1) - 1) / sh + 1,
+                  (w + pl + pr - dw * (kw - 1) - 1) / sw + 1};
+    const auto attrs = [&] {
+      return AttrList().ints(Dims{sh, sw}).ints(Dims{pt, pl, pb, pr}).ints(Dims{dh, dw}).i(groups);
+    };
+    const auto tensor = [&](const Shape& s) { return random.tensor(DType::f32, s, -1, 1); };
+    check(*backend, {"conv2d/1", {tensor(x), tensor(weight)}, attrs()}, "onednn:conv2d");
+    check(*backend, {"conv2d_input_grad/1", {tensor(weight), tensor(y)}, attrs().ints(x)},
+          "onednn:conv2d_input_grad");
+    check(*backend, {"conv2d_weight_grad/1", {tensor(x), tensor(y)}, attrs().ints(Dims{kh, kw})},
+          "onednn:conv2d_weight_grad");
+  }
+}
+
+TEST_CASE_METHOD(Fixture, "pooling agrees with the plain loops") {
+  CAPTURE(seed);
+  for (int trial = 0; trial < 20; ++trial) {
+    const int64_t kh = pick(1, 3), kw = pick(1, 3), sh = pick(1, 3), sw = pick(1, 3), ph = pick(0, kh / 2),
+                  pw = pick(0, kw / 2);
+    const Shape x{pick(1, 3), pick(1, 5), pick(kh, 14), pick(kw, 14)};
+    const Shape y{x[0], x[1], (x[2] + 2 * ph - kh) / sh + 1, (x[3] + 2 * pw - kw) / sw + 1};
+    const auto attrs = [&] { return AttrList().ints(Dims{kh, kw}).ints(Dims{sh, sw}).ints(Dims{ph, pw}); };
+    Operand ties = random.tensor(DType::f32, x, -3, 3);
+    for (int64_t i = 0; i < x.numel(); ++i)
+      set(ties.data(), DType::f32, i, std::floor(get(ties.data(), DType::f32, i)));
+    check(*backend, {"max_pool2d/1", {ties}, attrs()}, "cpu:max_pool2d");
+    check(*backend, {"max_pool2d_grad/1", {ties, random.tensor(DType::f32, y, -1, 1)}, attrs()},
+          "cpu:max_pool2d_grad");
+    check(*backend, {"avg_pool2d/1", {ties}, attrs()}, "cpu:avg_pool2d");
+    check(*backend, {"avg_pool2d_grad/1", {random.tensor(DType::f32, y, -1, 1)}, attrs().ints(x)},
+          "cpu:avg_pool2d_grad");
+  }
+}
+
+const Shape kRowShapes[] = {{1},        {17},     {3, 1},     {1, 64},   {5, 33},
+                            {2, 3, 10}, {129, 7}, {2, 40000}, {300, 260}};
+
+TEST_CASE_METHOD(Fixture, "softmax and its derivatives agree with the plain loops") {
+  CAPTURE(seed);
+  for (const Shape& s : kRowShapes)
+    for (const DType t : {DType::f32, DType::bf16}) {
+      const auto tensor = [&](double lo, double hi) {
+        return random.tensor(t, s, lo, hi, static_cast<Style>(pick(0, 4)));
+      };
+      check(*backend, {"softmax/1", {tensor(-4, 4)}, AttrList().i(-1)}, "cpu:softmax");
+      check(*backend, {"log_softmax/1", {tensor(-4, 4)}, AttrList().i(-1)}, "cpu:log_softmax");
+      check(*backend, {"softmax_grad/1", {tensor(0, 1), tensor(-1, 1)}, AttrList().i(s.rank() - 1)},
+            "cpu:softmax_grad");
+      check(*backend, {"log_softmax_grad/1", {tensor(-3, 0), tensor(-1, 1)}, AttrList().i(-1)},
+            "cpu:log_softmax_grad");
+    }
+}
+
+TEST_CASE_METHOD(Fixture, "cross-entropy agrees with the plain loops and reports labels out of range") {
+  CAPTURE(seed);
+  for (const Shape& s : kRowShapes)
+    for (const DType t : {DType::f32, DType::bf16})
+      for (const double smoothing : {0.0, 0.1}) {
+        Shape samples = s;
+        samples.pop_back();
+        Operand labels =
+            random.tensor(flip() ? DType::i32 : DType::i64, samples, 0, static_cast<double>(s.back()));
+        if (samples.numel() > 2) set(labels.data(), labels.layout.dtype, 1, -100);
+        const auto attrs = [&] { return AttrList().f(smoothing).i(-100); };
+        const Operand logits = random.tensor(t, s, -4, 4);
+        check(*backend, {"cross_entropy/1", {logits, labels}, attrs()}, "cpu:cross_entropy");
+        const Operand dloss = random.tensor(t, samples, -1, 1, flip() ? Style::dense : Style::broadcast);
+        check(*backend, {"cross_entropy_grad/1", {logits, labels, dloss}, attrs()}, "cpu:cross_entropy_grad");
+      }
+  const OpDef* op = find_op("cross_entropy/1");
+  Operand logits = random.tensor(DType::f32, {2, 3}, -1, 1), labels = random.tensor(DType::i64, {2}, 0, 1);
+  set(labels.data(), DType::i64, 1, 3);
+  const AttrList attrs = AttrList().f(0).i(-100);
+  Piece piece;
+  piece.inputs = {logits.layout, labels.layout};
+  piece.nodes = {node(op->id, {0, 1}, {DType::f32, {2}}, Attrs(op->attrs, attrs.words()))};
+  piece.outputs = {{0, 0}};
+  auto kernel = backend->compile(piece);
+  REQUIRE(kernel);
+  float loss[2];
+  std::vector<std::byte> scratch((*kernel)->scratch_bytes() + 64);
+  void *const in[] = {logits.data(), labels.data()}, *const out[] = {loss};
+  const Status status = (*kernel)->run(in, out, scratch.data());
+  CHECK(status.code() == Code::invalid);
+  CHECK(status.message().find("label 3 of sample 1 is outside [0, 3)") != std::string::npos);
+}
+
+TEST_CASE_METHOD(Fixture, "layer norm, RMS norm and their derivatives agree with the plain loops") {
+  CAPTURE(seed);
+  for (const Shape& s : kRowShapes)
+    for (const DType t : {DType::f32, DType::bf16}) {
+      const auto x = [&] { return random.tensor(t, s, -2, 2, static_cast<Style>(pick(0, 4))); };
+      const auto p = [&] { return random.tensor(t, {s.back()}, 0.5, 1.5); };
+      const auto eps = [] { return AttrList().f(1e-2); };
+      check(*backend, {"layer_norm/1", {x(), p(), p()}, eps()}, "cpu:layer_norm");
+      check(*backend, {"rms_norm/1", {x(), p()}, eps()}, "cpu:rms_norm");
+      check(*backend, {"layer_norm_grad/1", {x(), p(), x()}, eps()}, "cpu:layer_norm_grad");
+      check(*backend, {"rms_norm_grad/1", {x(), p(), x()}, eps()}, "cpu:rms_norm_grad");
+    }
+}
+
+TEST_CASE_METHOD(Fixture, "batch norm and its derivative agree with the plain loops") {
+  CAPTURE(seed);
+  for (const Shape& s : {Shape{3, 5, 4}, Shape{2, 3, 7, 5}, Shape{1, 1, 33}, Shape{8, 17, 16, 16}})
+    for (const DType t : {DType::f32, DType::bf16}) {
+      const auto x = [&] { return random.tensor(t, s, -2, 2); };
+      const auto p = [&] { return random.tensor(t, {s[1]}, 0.5, 1.5); };
+      check(*backend, {"batch_norm/1", {x(), p(), p()}, AttrList().f(1e-3)}, "cpu:batch_norm");
+      check(*backend, {"batch_norm_grad/1", {x(), p(), p(), p(), x()}, AttrList().f(1e-3)},
+            "cpu:batch_norm_grad");
+    }
+}
+
+TEST_CASE_METHOD(Fixture,
+                 "attention agrees with the plain loops, causal or masked, on heads as they are split") {
+  CAPTURE(seed);
+  for (int trial = 0; trial < 16; ++trial) {
+    const bool causal = flip();
+    const int64_t b = pick(1, 2), h = pick(1, 3), s = trial == 0 ? 300 : pick(1, 40),
+                  t = causal ? pick(1, s) : pick(1, 40);
+    const int64_t d = pick(1, 20), dv = pick(1, 20);
+    // [B, H, T, D] as a view of [B, T, H, D]
+    const auto heads = [&](int64_t rows, int64_t width) {
+      Operand o = random.tensor(DType::f32, {b, rows, h, width}, -1, 1);
+      std::swap(o.layout.shape[1], o.layout.shape[2]);
+      std::swap(o.layout.strides[1], o.layout.strides[2]);
+      return o;
+    };
+    const auto attrs = [&] { return AttrList().i(causal).f(trial % 2 ? 0 : 0.3); };
+    Call call{"attention/1", {heads(t, d), heads(s, d), heads(s, dv)}, attrs()};
+    Operand mask = random.tensor(DType::f32, flip() ? Shape{t, s} : Shape{b, 1, 1, s}, -1, 1);
+    const bool masked = flip();
+    if (masked) call.in.push_back(mask);
+    check(*backend, call, "cpu:attention");
+    call.op = "attention_grad/1";
+    call.in.resize(3);
+    call.in.push_back(random.tensor(DType::f32, {b, h, t}, 1, 3));
+    call.in.push_back(random.tensor(DType::f32, {b, h, t}, -1, 1));
+    call.in.push_back(heads(t, dv));
+    if (masked) call.in.push_back(mask);
+    check(*backend, call, "cpu:attention_grad");
+  }
+}
+
+TEST_CASE_METHOD(Fixture, "grouped products agree with the plain loops") {
+  CAPTURE(seed);
+  for (int trial = 0; trial < 10; ++trial) {
+    const int64_t experts = pick(1, 5), inner = pick(1, 30), columns = pick(1, 30), rows = pick(1, 50);
+    Operand offsets = random.tensor(DType::i64, {experts + 1}, 0, 1);
+    std::vector<int64_t> cuts{0, rows};
+    while (static_cast<int64_t>(cuts.size()) < experts + 1) cuts.push_back(pick(0, rows));
+    std::sort(cuts.begin(), cuts.end());
+    for (int64_t e = 0; e <= experts; ++e)
+      set(offsets.data(), DType::i64, e, static_cast<double>(cuts[static_cast<size_t>(e)]));
+    const auto tensor = [&](const Shape& s) { return random.tensor(DType::f32, s, -1, 1); };
+    const bool transpose = flip();
+    check(*backend,
+          {"grouped_matmul/1",
+           {tensor({rows, inner}),
+            tensor(transpose ? Shape{experts, columns, inner} : Shape{experts, inner, columns}), offsets},
+           AttrList().i(transpose)},
+          "onednn:grouped_matmul");
+    check(*backend,
+          {"grouped_matmul_weight/1", {tensor({rows, inner}), tensor({rows, columns}), offsets}, {}},
+          "onednn:grouped_matmul_weight");
+  }
+}
+
+TEST_CASE_METHOD(Fixture, "reductions over any axes agree with the plain loops") {
+  CAPTURE(seed);
+  const Shape shapes[] = {{1},      {37},       {5, 7},     {3, 1, 9},    {4, 5, 6, 7},
+                          {100000}, {3, 50000}, {50000, 3}, {64, 8, 100}, {2, 300, 200}};
+  const std::pair<std::string_view, std::string_view> ops[] = {
+      {"sum/1", "cpu:sum"}, {"mean/1", "cpu:mean"}, {"max/1", "cpu:max"}, {"min/1", "cpu:min"}};
+  for (const Shape& s : shapes)
+    for (const DType t : {DType::f32, DType::bf16})
+      for (const auto& [op, kernel] : ops)
+        for (int trial = 0; trial < 3; ++trial) {
+          Axes axes;
+          for (int d = 0; d < s.rank(); ++d)
+            if (flip()) axes.push_back(d);
+          const Operand x = random.tensor(t, s, 0, 1, static_cast<Style>(pick(0, 4)));
+          check(*backend, {op, {x}, AttrList().ints(axes).i(flip())}, kernel);
+          if (trial == 0)
+            check(*backend, {"logsumexp/1", {x}, AttrList().ints(Axes{s.rank() - 1}).i(0)}, "cpu:logsumexp");
+        }
+}
+
+TEST_CASE_METHOD(Fixture, "copies make any layout row-major") {
+  CAPTURE(seed);
+  const Shape shapes[] = {{1}, {0}, {37}, {5, 7}, {200, 130}, {3, 65, 33}, {4, 5, 6, 7}, {70000}, {300, 400}};
+  const DType types[] = {DType::f32, DType::f64, DType::bf16,   DType::i32,
+                         DType::i64, DType::u8,  DType::boolean};
+  for (const Shape& s : shapes)
+    for (const DType t : types)
+      for (int style = 0; style < 5; ++style)
+        check(*backend, {"contiguous/1", {random.tensor(t, s, 0, 100, static_cast<Style>(style))}, {}},
+              "cpu:");
+}
+
+}  // namespace
+}  // namespace tenon::test
