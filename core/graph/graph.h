@@ -28,7 +28,7 @@ class Tensor {
   Graph& graph() const { return *graph_; }
   uint32_t id() const { return id_; }
   DType dtype() const;
-  const Shape& shape() const;
+  Shape shape() const;  // a copy: what lies in the graph moves when an op is appended
   int rank() const { return shape().rank(); }
   // Dimension i; negative counts from the end.
   int64_t dim(int i) const { return shape()[i < 0 ? i + rank() : i]; }
@@ -161,6 +161,6 @@ class Graph {
 void write_scalar(const Graph& g, const Graph::Node& n, void* to);
 
 inline DType Tensor::dtype() const { return graph_->values_[id_].type.dtype; }
-inline const Shape& Tensor::shape() const { return graph_->values_[id_].type.shape; }
+inline Shape Tensor::shape() const { return graph_->values_[id_].type.shape; }
 
 }  // namespace tenon
