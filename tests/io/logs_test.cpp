@@ -64,6 +64,11 @@ TEST_CASE("events are TensorBoard's, byte for byte", "[io]") {
         "150000803f28b0a2be");
 }
 
+TEST_CASE("an event says a value of zero", "[io]") {
+  CHECK_THAT(hex(scalar_event(1, 1, {{"a", 0.0}})), EndsWith("0a0161"
+                                                             "1500000000"));
+}
+
 TEST_CASE("an event file has a version, a restart and whole records", "[io]") {
   const TempFolder folder;
   auto writer = EventWriter::create(folder.file("tb"), 7);
