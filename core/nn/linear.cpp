@@ -52,7 +52,10 @@ Layer linear(int64_t units, LinearOptions o) {
               bias = m->own(
                   b.parameter("bias", {units}, o.bias_init ? o.bias_init : default_bias(n), Kind::bias));
             m->set_forward([w, bias](Context& c, std::span<const Tensor> x) {
-              return tenon::linear(x[0], c.parameter(*w), value_of(c, bias));
+              if (!c.mixed) return tenon::linear(x[0], c.parameter(*w), value_of(c, bias));
+              const Tensor y =
+                  c.product(tenon::linear(c.operand(x[0]), c.operand(c.parameter(*w)), Tensor{}));
+              return bias ? y + c.parameter(*bias) : y;
             });
             return m;
           }};
@@ -89,10 +92,10 @@ ModulePtr make_conv(Builder& b, std::span<const TensorType> in, std::string_view
   per_channel[0] = channels;
   m->set_forward([=, s = *stride, p = *padding, d = *dilation, groups = o.groups](Context& c,
                                                                                   std::span<const Tensor> x) {
-    const Tensor kernel_value = c.parameter(*w);
-    const Tensor y = axes == 1 ? tenon::conv1d(x[0], kernel_value, s[0], p[0], d[0], groups)
-                               : tenon::conv2d(x[0], kernel_value,
-                                               {.stride = s, .padding = p, .dilation = d, .groups = groups});
+    const Tensor in0 = c.operand(x[0]), kernel_value = c.operand(c.parameter(*w));
+    const Tensor y = c.product(axes == 1 ? tenon::conv1d(in0, kernel_value, s[0], p[0], d[0], groups)
+                                         : tenon::conv2d(in0, kernel_value,
+                                                         {.stride = s, .padding = p, .dilation = d, .groups = groups}));
     return bias ? y + tenon::reshape(c.parameter(*bias), per_channel) : y;
   });
   return m;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "core/ops/elementwise.h"
 #include "core/ops/shape.h"
 
 namespace tenon::nn {
@@ -31,6 +32,14 @@ std::vector<Update> Context::updates() const {
   std::vector<Update> out;
   for (const auto& [p, value] : states_) out.push_back({p->value, value});
   return out;
+}
+
+Tensor Context::operand(Tensor t) const {
+  return mixed && t.valid() && t.dtype() == DType::f32 ? cast(t, DType::bf16) : t;
+}
+
+Tensor Context::product(Tensor t) const {
+  return mixed && t.valid() && t.dtype() == DType::bf16 ? cast(t, DType::f32) : t;
 }
 
 Tensor Context::next_key() { return graph_.key(split_key(key_, keys_used_++)); }

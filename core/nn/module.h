@@ -66,6 +66,11 @@ class Context {
   std::vector<Update> updates() const;
   // A fresh random key.
   Tensor next_key();
+  // Mixed precision: matrix products and convolutions read bf16; parameters, sums and all else stay f32. An f32 operand
+  // in the type that products read, and the product back in f32.
+  bool mixed = false;
+  Tensor operand(Tensor t) const;
+  Tensor product(Tensor t) const;
 
   // Replaces the default router (softmax, top-k) of mixture-of-experts layers.
   using Router = std::function<Routing(Context&, const Module& layer, Tensor logits, int64_t k)>;

@@ -68,9 +68,11 @@ Layer moe(MoeOptions o) {
                   tenon::reshape(broadcast_to(unsqueeze(arange(c.graph(), tokens), 1), {tokens, k}), {slots});
               const Tensor expert_of_slot = tenon::reshape(route.indices, {slots});
               const Tensor token = gather(token_of_slot, order);  // [T*K], of each sorted row
-              Tensor h = grouped_matmul(gather(x, token), c.parameter(*up), offsets);
+              Tensor h = c.product(
+                  grouped_matmul(c.operand(gather(x, token)), c.operand(c.parameter(*up)), offsets));
               if (up_bias) h = h + bias_rows(c.parameter(*up_bias), expert_of_slot, order);
-              Tensor y = grouped_matmul((*act_module)(c, h), c.parameter(*down), offsets);
+              Tensor y = c.product(
+                  grouped_matmul(c.operand((*act_module)(c, h)), c.operand(c.parameter(*down)), offsets));
               if (down_bias) y = y + bias_rows(c.parameter(*down_bias), expert_of_slot, order);
               const Tensor weight = gather(tenon::reshape(route.weights, {slots}), order);
               return tenon::reshape(segment_sum(y * unsqueeze(weight, 1), token, tokens), in_x[0].shape());

@@ -66,7 +66,7 @@ Status Experiment::create_plugins(Catalog& catalog) {
   }
   if (p.parametrization_size() > 0)
     return unsupported(recipe_.where("parametrization") + ": this host trains without parametrizations");
-  objective_.seed = seed_;
+  objective_.mixed = p.precision() == proto::Recipe::bf16;
   TN_ASSIGN(optimizers_, Optimizers::create(catalog, recipe_));
   return Status::ok();
 }

@@ -41,6 +41,7 @@ Result<Pass*> Objective::forward(Graph& graph, const Substitutes& substitutes) {
   for (const TrainedModel& m : models) {
     const Graph::Scope scope(graph, "model '" + m.name + "'");
     auto ctx = std::make_unique<nn::Context>(graph, info_.train && !m.frozen, split_key(info_.key, m.name));
+    ctx->mixed = mixed;
     for (const auto& [p, t] : substitutes) ctx->substitute(*p, t);
     std::vector<Tensor> in;
     for (const std::string& source : m.inputs) {
@@ -157,6 +158,7 @@ Result<std::vector<Tensor>> Objective::apply(Graph& graph, const Apply& call) {
   if (name.empty()) name = current_ && !current_->models.empty() ? current_->models[0] : models[0].name;
   TN_ASSIGN(const TrainedModel* m, find_model(name));
   auto ctx = std::make_unique<nn::Context>(graph, info_.train && !call.eval && !m->frozen, split_key(info_.key, name));
+  ctx->mixed = mixed;
   const auto& params = m->model.parameters;
   if (!call.params.empty() && call.params.size() != params.size())
     return invalid("model '" + name + "' has " + std::to_string(params.size()) + " parameters, " +

@@ -58,7 +58,7 @@ class Objective : public ModelService {
  public:
   std::vector<TrainedModel> models;
   std::vector<LossTerm> losses;
-  uint64_t seed = 0;
+  bool mixed = false;  // matrix products in bf16
 
   // Begins a step: whatever is built until the next call belongs to this batch and this place in the run.
   void begin(const Batch& batch, const CallInfo& info);
