@@ -10,10 +10,10 @@ install(TARGETS tenon_core tenon_backend_cpu tenon_backend_reference tenon_all E
         ARCHIVE DESTINATION lib)
 install(EXPORT tenon_targets NAMESPACE tenon:: DESTINATION ${config_folder} FILE tenonTargets.cmake)
 
-# Includes read as in this tree: "core/graph/graph.h". A plugin author needs the two files in include/ alone.
+# Includes read as in this tree: "core/graph/graph.h". A plugin author needs the files right in include/ alone.
 install(DIRECTORY core backends DESTINATION include/tenon FILES_MATCHING PATTERN "*.h" PATTERN "*.hpp")
 install(DIRECTORY ${CMAKE_BINARY_DIR}/generated/core DESTINATION include/tenon FILES_MATCHING PATTERN "*.h")
-file(GLOB abi_headers CONFIGURE_DEPENDS core/abi/*.h core/abi/*.hpp)
+file(GLOB abi_headers CONFIGURE_DEPENDS core/abi/*.h core/abi/*.hpp core/abi/*.map)
 install(FILES ${abi_headers} DESTINATION include)
 
 if(TARGET tenon)
