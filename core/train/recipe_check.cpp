@@ -130,6 +130,13 @@ class Checker {
     }
     for (int i = 0; i < r.metric_size(); ++i)
       TN_RETURN_IF_ERROR(check_binds(r.metric(i).bind(), at("metric", i)));
+    if (r.checkpoint().has_best()) {
+      const std::string& best = r.checkpoint().best();
+      const std::string split = best.substr(0, best.find('/'));
+      if (best.find('/') == std::string::npos || (split != "val" && split != "test" && split != "train"))
+        return fail("checkpoint.best",
+                    "checkpoint.best must be a split and a metric, such as \"val/loss\", not '" + best + "'");
+    }
     if (r.procedure().id() == "fit") return check_fit();
     return Status::ok();
   }

@@ -239,6 +239,8 @@ TEST_CASE("a recipe that can't work is refused, with the place", "[recipe]") {
   CHECK_THAT(error_of(after("steps: 10", "steps: 10 batch_size: 0")),
              ContainsSubstring("train.batch_size must be at least 1, not 0"));
   CHECK_THAT(error_of(after("weight: 0.5", "weight: nan")), ContainsSubstring("must be a finite number"));
+  CHECK_THAT(error_of(after("train {", "checkpoint { best: \"accuracy\" } train {")),
+             ContainsSubstring("r.txtpb:22: checkpoint.best must be a split and a metric"));
   CHECK_THAT(error_of("train { epochs: 1 }"), ContainsSubstring("r.txtpb: the recipe has no 'data'"));
   CHECK_THAT(error_of(after("layer { relu {} }", "node { name: \"a\" }")),
              ContainsSubstring("both 'layer' and 'node'"));
@@ -354,6 +356,22 @@ TEST_CASE("a wrong --set says why and changes nothing", "[recipe]") {
   CHECK_THAT(error("train.epochs"), ContainsSubstring("write path=value"));
   CHECK_THAT(error("train..epochs=1"), ContainsSubstring("empty name"));
   CHECK_THAT(error("loss[.weight=1"), ContainsSubstring("not of the form name[index]"));
+}
+
+TEST_CASE("no assignment crashes set_field", "[recipe]") {
+  const unsigned seed = std::random_device{}();
+  CAPTURE(seed);
+  std::mt19937 random(seed);
+  Recipe r = parsed();
+  const std::vector<std::string> parts = {
+      "loss", "optimizer", "options", "model", "layer", "[0]",  "[1]", "[-1]", "[a]", ".", "=",
+      "{",    "}",         "[",       "]",     "id",    "seed", "1",   "\"",   ",",   ":", "x"};
+  for (int i = 0; i < 3000; ++i) {
+    std::string assignment;
+    for (auto n = random() % 9; n > 0; --n) assignment += parts[random() % parts.size()];
+    INFO(assignment);
+    if (const Status s = set_field(r, assignment); !s) CHECK_THAT(s.message(), ContainsSubstring("--set "));
+  }
 }
 
 TEST_CASE("recipes load from a file or a folder", "[recipe]") {
