@@ -138,8 +138,26 @@ Status check_plugin_file(const std::string& path) {
   return invalid(path + ": a library, but not a Tenon plugin: it does not export " TN_ENTRY_NAME);
 }
 
+namespace {
+
+// A plugin may carry its own copy of the unwinder (-static-libgcc). An exception that it lets escape is then unwound
+// by that copy, but asks this program's copy about the frames here, which aborts unless it has been at work before.
+void ready_unwinder() {
+  static const bool ready = [] {
+    try {
+      throw 0;
+    } catch (int) {
+      return true;
+    }
+  }();
+  static_cast<void>(ready);
+}
+
+}  // namespace
+
 Result<std::unique_ptr<PluginLibrary>> PluginLibrary::load(const std::string& path, const tn_host& host) {
   TN_RETURN_IF_ERROR(check_plugin_file(path));
+  ready_unwinder();
   tn_entry_fn entry = nullptr;
   try {
     const std::lock_guard lock(dll_mutex());

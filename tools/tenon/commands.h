@@ -15,6 +15,9 @@ int exit_code(const Status& status);
 // Prints "tenon: <message>" to stderr and returns the exit code.
 int report(const Status& status);
 
+// A check of a number on the command line.
+CLI::Validator at_least(double least);
+
 using Command = std::function<int()>;
 // Each adds its subcommand to `app`; the chosen one stores itself in `run`.
 void add_train(CLI::App& app, Command& run);

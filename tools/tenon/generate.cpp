@@ -83,9 +83,9 @@ void add_generate(CLI::App& app, Command& run) {
   flags->add_to(*c);
   c->add_option("--checkpoint", flags->checkpoint, "Checkpoint folder, or run folder (its latest one)")->required();
   c->add_option("--prompt", flags->prompt, "Text to continue (default: a line break)");
-  c->add_option("--tokens", flags->tokens, "How many to make")->check(CLI::PositiveNumber)->capture_default_str();
-  c->add_option("--temperature", flags->temperature, "0: always the likeliest")->check(CLI::NonNegativeNumber)->capture_default_str();
-  c->add_option("--top-k", flags->top_k, "Draw among the k likeliest (0: all)")->check(CLI::NonNegativeNumber);
+  c->add_option("--tokens", flags->tokens, "How many to make")->check(at_least(1))->capture_default_str();
+  c->add_option("--temperature", flags->temperature, "0: always the likeliest")->check(at_least(0))->capture_default_str();
+  c->add_option("--top-k", flags->top_k, "Draw among the k likeliest (0: all)")->check(at_least(0));
   c->add_option("--seed", flags->seed, "Of the draws")->capture_default_str();
   c->callback([flags, &run] { run = [flags] { return report(generate(*flags)); }; });
 }

@@ -1,6 +1,9 @@
 // tenon: train, evaluate and inspect models described by recipes.
+#include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 
+#include "core/base/nearest.h"
 #include "tools/tenon/commands.h"
 
 namespace tenon::cli {
@@ -23,6 +26,39 @@ int report(const Status& status) {
   return exit_code(status);
 }
 
+// What is wrong with a command line, in one sentence.
+std::string explain(const CLI::App& app, const CLI::ParseError& e, const std::string& first) {
+  const auto chosen = app.get_subcommands();
+  if (chosen.empty()) {
+    std::vector<std::string> commands;
+    for (const CLI::App* c : app.get_subcommands({})) commands.push_back(c->get_name());
+    return (first.empty() ? "a command is missing" : "no command '" + first + "'") + did_you_mean(first, commands);
+  }
+  for (const std::string& extra : chosen[0]->remaining()) {
+    if (!extra.starts_with("-")) continue;
+    std::vector<std::string> options;
+    for (const CLI::Option* o : chosen[0]->get_options())
+      for (const std::string& name : o->get_lnames()) options.push_back("--" + name);
+    return chosen[0]->get_name() + ": no option '" + extra + "'" + did_you_mean(extra, options);
+  }
+  std::string what = e.what();
+  while (what.ends_with('\n') || what.ends_with('.')) what.pop_back();
+  std::replace(what.begin(), what.end(), '\n', ' ');
+  return chosen[0]->get_name() + ": " + what;
+}
+
+CLI::Validator at_least(double least) {
+  return {[least](const std::string& text) {
+            char* end = nullptr;
+            const double value = std::strtod(text.c_str(), &end);
+            if (!text.empty() && *end == '\0' && value >= least) return std::string();
+            char limit[32];
+            std::snprintf(limit, sizeof limit, "%g", least);
+            return "must be a number of at least " + std::string(limit) + ", not '" + text + "'";
+          },
+          "NUMBER", "at least"};
+}
+
 }  // namespace tenon::cli
 
 int main(int argc, char** argv) {
@@ -41,7 +77,9 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 2;
+    if (e.get_exit_code() == 0) return app.exit(e);  // --help
+    std::fprintf(stderr, "tenon: %s; see tenon --help\n", explain(app, e, argc > 1 ? argv[1] : "").c_str());
+    return 2;
   }
   try {
     return run();

@@ -11,6 +11,7 @@
 #include "backends/reference/reference.h"
 #include "core/base/nearest.h"
 #include "core/data/files.h"
+#include "tools/tenon/commands.h"
 
 namespace tenon::cli {
 
@@ -32,7 +33,7 @@ void RecipeFlags::add_plugins_to(CLI::App& app) {
 void RecipeFlags::add_to(CLI::App& app) {
   app.add_option("recipe", recipe, "Recipe file (.txtpb), or a folder that holds recipe.txtpb")->required();
   app.add_option("--set", sets, "Override a field: --set train.epochs=5 (may be repeated)")->allow_extra_args(false);
-  app.add_option("--threads", threads, "Threads (default: the recipe's, else all cores)")->check(CLI::PositiveNumber);
+  app.add_option("--threads", threads, "Threads (default: the recipe's, else all cores)")->check(at_least(1));
   app.add_option("--device", device, "cpu or reference (default: the recipe's)");
   add_plugins_to(app);
 }

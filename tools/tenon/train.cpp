@@ -86,7 +86,7 @@ void add_train(CLI::App& app, Command& run) {
   flags->add_to(*c);
   c->add_option("--out", flags->out, "Run folder (default: runs/<recipe's name>)");
   c->add_flag("--resume", flags->resume, "Continue from the run folder's last checkpoint");
-  c->add_option("--steps", flags->steps, "Stop after this many steps")->check(CLI::PositiveNumber);
+  c->add_option("--steps", flags->steps, "Stop after this many steps")->check(at_least(1));
   c->add_flag("--json", flags->json, "End with one JSON object on stdout");
   c->callback([flags, &run] { run = [flags] { return train(*flags); }; });
 }
