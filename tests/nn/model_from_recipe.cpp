@@ -90,7 +90,8 @@ TEST_CASE("complaints about models point into the recipe") {
   check_error(*rt, "layer {}", kImages, "empty");
   check_error(*rt, "layer { linear { units: -3 } }", kImages, "it must be positive");
   check_error(*rt, "node { name: \"a\" join: \"sum\" layer { relu {} } }", kImages, "add, mul or concat");
-  check_error(*rt, "output: \"b\" node { name: \"a\" layer { relu {} } }", kImages, "did you mean 'a'");
+  check_error(*rt, "output: \"haed\" node { name: \"head\" layer { relu {} } }", kImages,
+              "did you mean 'head'");
   check_error(*rt, "", kImages, "either layers or nodes");
 }
 
