@@ -25,7 +25,8 @@ struct Eigh {
   Tensor vectors;  // [.., N, N], orthonormal columns; each column's largest entry in magnitude is positive
 };
 // a: [.., N, N] -> eigen-decomposition of (a + a^T) / 2. Derivatives of eigenvectors that share an eigenvalue
-// are not defined; the terms between them are taken as zero, which is right for functions of the eigenspace.
+// are not defined; the terms between them are taken as zero. That is right for functions of the eigenvalues
+// and for projections on whole eigenspaces, but not for v f(w) v^T with an f that is not constant.
 Eigh eigh(Tensor a);
 
 // Swaps the last two axes.
