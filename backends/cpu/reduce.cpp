@@ -85,43 +85,44 @@ class Reduce final : public Kernel {
   Reduce(Context& context, const Problem& p, Fold fold) : context_(context), p_(p), fold_(fold) {
     const double n = static_cast<double>(p.parts()) * static_cast<double>(p.row_reduced ? p.row : 1);
     scale_ = fold == Fold::mean ? static_cast<float>(1 / n) : 1.0f;
-    // One output from many elements, or few rows of outputs from many: parts of the reduced range are folded
-    // apart.
-    const int64_t per_part =
-        p.row_reduced ? kChunk : std::max<int64_t>(1, kChunk / p.row);  // elements, or rows
-    total_ = p.row_reduced ? p.parts() * p.row : p.parts();
-    splits_ = std::clamp<int64_t>(total_ / per_part, 1, kMaxSplits);
-    if (fold == Fold::logsumexp) splits_ = 1;
-    if (p.row_reduced && p.parts() > 1) {
-      total_ = p.parts();
-      splits_ = std::min(splits_, total_);
-    }
-    if (p_.outer() >= kMaxSplits) splits_ = 1;
-    stride_ = align64((p.row_reduced ? 1 : static_cast<size_t>(p.row)) * sizeof(float)) / sizeof(float);
-    const size_t partial = static_cast<size_t>(p_.outer() * splits_) * stride_ * sizeof(float);
-    buffers_ = ThreadBuffers(context, partial, static_cast<size_t>(std::min<int64_t>(p.row, kChunk)));
+    chunks_ = p.row_reduced ? 1 : (p.row + kColumns - 1) / kColumns;
+    one_row_ = p.row_reduced && p.parts() == 1;
+    total_ = one_row_ ? p.row : p.parts();
+    // Where there are few results, the reduced range is cut into parts that are folded apart and then joined.
+    const int64_t elements = p.parts() * (p.row_reduced ? p.row : std::min(p.row, kColumns));
+    const int64_t most = std::min(total_, kMaxUnits / (p_.outer() * chunks_));
+    splits_ = fold == Fold::logsumexp ? 1 : std::max<int64_t>(1, std::min(elements / kChunk, most));
+    grain_ = std::max<int64_t>(1, kChunk * splits_ / std::max<int64_t>(1, elements));
+    const int64_t partial = splits_ > 1 ? p_.outer() * splits_ * width() : 0;
+    buffers_ = ThreadBuffers(context, static_cast<size_t>(partial) * sizeof(float), size_t{2} * kChunk);
   }
 
   Status run(std::span<void* const> in, std::span<void* const> out, void* scratch) override {
     float* const partial = static_cast<float*>(scratch);
-    const int64_t work = p_.outer() * splits_;
-    const int64_t elements = p_.parts() * p_.row;
-    const int64_t grain = std::max<int64_t>(1, kChunk * splits_ / std::max<int64_t>(1, elements));
-    parallel_for(buffers_.threads(context_), work, grain, [&](int64_t begin, int64_t end) {
-      float* const buffer = buffers_.mine(scratch);
-      for (int64_t unit = begin; unit < end; ++unit) {
-        const int64_t o = unit / splits_, s = unit % splits_;
-        const int64_t first = total_ * s / splits_, last = total_ * (s + 1) / splits_;
-        const int64_t base = offset_of(o, p_.kept, p_.kept_strides);
-        float* const acc = partial + static_cast<size_t>(unit) * stride_;
-        if (p_.row_reduced)
-          *acc = fold_rows(in[0], base, first, last, buffer);
-        else
-          fold_columns(in[0], base, first, last, acc, buffer);
-      }
-    });
-    for (int64_t o = 0; o < p_.outer(); ++o)
-      finish(partial + static_cast<size_t>(o * splits_) * stride_, o, out[0]);
+    parallel_for(
+        buffers_.threads(context_), p_.outer() * splits_ * chunks_, grain_, [&](int64_t begin, int64_t end) {
+          float* const buffer = buffers_.mine(scratch);
+          for (int64_t unit = begin; unit < end; ++unit) {
+            const int64_t chunk = unit % chunks_, s = unit / chunks_ % splits_, o = unit / chunks_ / splits_;
+            const int64_t first = total_ * s / splits_, last = total_ * (s + 1) / splits_;
+            const int64_t base = offset_of(o, p_.kept, p_.kept_strides);
+            float* const part = partial + (o * splits_ + s) * width();
+            if (p_.row_reduced) {
+              const float v = fold_rows(in[0], base, first, last, buffer);
+              if (splits_ > 1)
+                *part = v;
+              else
+                write_element(p_.dtype, out[0], o, v * scale_);
+            } else {
+              const int64_t c = chunk * kColumns, n = std::min(kColumns, p_.row - c);
+              float* acc = splits_ > 1 ? part + c : buffer + kChunk;
+              fold_columns(in[0], base + c, first, last, n, acc, buffer);
+              if (splits_ == 1) store(acc, n, o * p_.row + c, out[0]);
+            }
+          }
+        });
+    if (splits_ > 1)
+      for (int64_t o = 0; o < p_.outer(); ++o) finish(partial + o * splits_ * width(), o, out[0]);
     return Status::ok();
   }
   size_t scratch_bytes() const override { return buffers_.scratch_bytes(); }
@@ -131,8 +132,10 @@ class Reduce final : public Kernel {
   }
 
  private:
-  static constexpr int64_t kChunk = 16384, kMaxSplits = 64;
+  static constexpr int64_t kChunk = 16384, kColumns = 2048, kMaxUnits = 64;
 
+  // Results that belong to one index of the kept dimensions.
+  int64_t width() const { return p_.row_reduced ? 1 : p_.row; }
   float idle() const { return fold_ == Fold::max ? -kInfinity : fold_ == Fold::min ? kInfinity : 0.0f; }
   float join(float a, float b) const {
     if (fold_ == Fold::max) return a != a || a > b ? a : b;
@@ -145,20 +148,28 @@ class Reduce final : public Kernel {
     if (fold_ == Fold::min) return ops.min(x, n);
     return ops.sum(x, n);
   }
+  void fold_to(const float* x, size_t n, float* acc) const {
+    const RowOps& ops = row_ops();
+    if (fold_ == Fold::max)
+      ops.max_to(x, n, acc);
+    else if (fold_ == Fold::min)
+      ops.min_to(x, n, acc);
+    else
+      ops.add_to(x, n, acc);
+  }
   const float* load(const void* in, int64_t at, int64_t n, float* buffer) const {
     if (p_.dtype == DType::f32) return static_cast<const float*>(in) + at;
     row_ops().expand(static_cast<const bf16*>(in) + at, static_cast<size_t>(n), buffer);
     return buffer;
   }
 
-  // Rows of the reduced range [first, last): whole rows, or elements of the only one.
+  // Rows [first, last) of the reduced range, or elements of the only one.
   float fold_rows(const void* in, int64_t base, int64_t first, int64_t last, float* buffer) const {
-    const bool one_row = p_.parts() == 1;
-    float acc = idle();
     if (fold_ == Fold::logsumexp) return logsumexp(in, base, buffer);
-    for (int64_t r = one_row ? 0 : first; r < (one_row ? 1 : last); ++r) {
+    float acc = idle();
+    for (int64_t r = one_row_ ? 0 : first; r < (one_row_ ? 1 : last); ++r) {
       const int64_t at = base + offset_of(r, p_.reduced, p_.reduced_strides);
-      const int64_t from = one_row ? first : 0, to = one_row ? last : p_.row;
+      const int64_t from = one_row_ ? first : 0, to = one_row_ ? last : p_.row;
       for (int64_t c = from; c < to; c += kChunk) {
         const int64_t n = std::min(kChunk, to - c);
         acc = join(acc, fold_run(load(in, at + c, n, buffer), static_cast<size_t>(n)));
@@ -186,58 +197,44 @@ class Reduce final : public Kernel {
     return max + std::log(sum);
   }
 
-  // acc[c] folds rows [first, last) of the reduced range.
-  void fold_columns(const void* in, int64_t base, int64_t first, int64_t last, float* acc,
+  // acc[c] folds rows [first, last) of the reduced range; n columns from `base` on.
+  void fold_columns(const void* in, int64_t base, int64_t first, int64_t last, int64_t n, float* acc,
                     float* buffer) const {
-    const RowOps& ops = row_ops();
-    std::fill_n(acc, p_.row, idle());
-    for (int64_t c = 0; c < p_.row; c += kChunk) {
-      const int64_t n = std::min(kChunk, p_.row - c);
-      for (int64_t r = first; r < last; ++r) {
-        const float* x = load(in, base + offset_of(r, p_.reduced, p_.reduced_strides) + c, n, buffer);
-        const auto count = static_cast<size_t>(n);
-        if (fold_ == Fold::max)
-          ops.max_to(x, count, acc + c);
-        else if (fold_ == Fold::min)
-          ops.min_to(x, count, acc + c);
-        else
-          ops.add_to(x, count, acc + c);
-      }
-    }
+    std::fill_n(acc, n, idle());
+    for (int64_t r = first; r < last; ++r)
+      fold_to(load(in, base + offset_of(r, p_.reduced, p_.reduced_strides), n, buffer),
+              static_cast<size_t>(n), acc);
   }
 
-  // Joins the parts of output o in order, and stores it.
+  // n results from element `at` of the output on.
+  void store(float* v, int64_t n, int64_t at, void* out) const {
+    const auto count = static_cast<size_t>(n);
+    if (fold_ == Fold::mean) row_ops().scale(v, count, scale_, v);
+    if (p_.dtype == DType::bf16)
+      row_ops().shrink(v, count, static_cast<bf16*>(out) + at);
+    else
+      std::memcpy(static_cast<float*>(out) + at, v, count * sizeof(float));
+  }
+
+  // Joins the parts of one index of the kept dimensions, in order.
   void finish(float* parts, int64_t o, void* out) const {
-    const RowOps& ops = row_ops();
     if (p_.row_reduced) {
       float v = parts[0];
-      for (int64_t s = 1; s < splits_; ++s) v = join(v, parts[static_cast<size_t>(s) * stride_]);
-      write_element(p_.dtype, out, o, fold_ == Fold::mean ? v * scale_ : v);
+      for (int64_t s = 1; s < splits_; ++s) v = join(v, parts[s]);
+      write_element(p_.dtype, out, o, v * scale_);
       return;
     }
-    const auto n = static_cast<size_t>(p_.row);
-    for (int64_t s = 1; s < splits_; ++s) {
-      const float* x = parts + static_cast<size_t>(s) * stride_;
-      if (fold_ == Fold::max)
-        ops.max_to(x, n, parts);
-      else if (fold_ == Fold::min)
-        ops.min_to(x, n, parts);
-      else
-        ops.add_to(x, n, parts);
-    }
-    if (fold_ == Fold::mean) ops.scale(parts, n, scale_, parts);
-    if (p_.dtype == DType::bf16)
-      ops.shrink(parts, n, static_cast<bf16*>(out) + o * p_.row);
-    else
-      std::memcpy(static_cast<float*>(out) + o * p_.row, parts, n * sizeof(float));
+    for (int64_t s = 1; s < splits_; ++s) fold_to(parts + s * p_.row, static_cast<size_t>(p_.row), parts);
+    store(parts, p_.row, o * p_.row, out);
   }
 
   Context& context_;
   Problem p_;
   Fold fold_;
   float scale_ = 1;
-  int64_t total_ = 0, splits_ = 1;  // the reduced range in rows (or elements of the only row), and its parts
-  size_t stride_ = 0;               // of a part's result, in floats
+  bool one_row_ = false;                         // all of the reduced range is one run of memory
+  int64_t total_ = 0, splits_ = 1, chunks_ = 1;  // the reduced range, its parts; chunks of kept columns
+  int64_t grain_ = 1;
   ThreadBuffers buffers_;
 };
 

@@ -348,5 +348,48 @@ TEST_CASE_METHOD(Fixture, "copies make any layout row-major") {
               "cpu:");
 }
 
+TEST_CASE_METHOD(Fixture, "gather and scatter_add agree with the plain loops") {
+  CAPTURE(seed);
+  for (int trial = 0; trial < 20; ++trial) {
+    const int64_t n = pick(1, 300), axis = pick(0, 1);
+    const Shape idx = flip() ? Shape{pick(1, 40)} : Shape{pick(1, 9), pick(1, 300)};
+    Shape x{pick(1, 5), pick(1, 70)};
+    x.insert(static_cast<int>(axis), n);
+    Shape gathered;
+    for (int d = 0; d < 3; ++d) {
+      if (d != axis)
+        gathered.push_back(x[d]);
+      else
+        for (const int64_t size : idx) gathered.push_back(size);
+    }
+    const Operand indices = random.tensor(flip() ? DType::i32 : DType::i64, idx, 0, static_cast<double>(n));
+    const auto attrs = [&] { return AttrList().i(axis); };
+    check(*backend, {"gather/1", {random.tensor_any_style(DType::f32, x, -1, 1), indices}, attrs()},
+          "cpu:gather");
+    check(
+        *backend,
+        {"scatter_add/1",
+         {random.tensor_any_style(DType::f32, x, -1, 1), indices, random.tensor(DType::f32, gathered, -1, 1)},
+         attrs()},
+        "cpu:scatter_add");
+  }
+}
+
+TEST_CASE_METHOD(Fixture, "random draws are the plain kernels' numbers") {
+  CAPTURE(seed);
+  for (const Shape& shape : {Shape{}, Shape{1}, Shape{7}, Shape{10001}, Shape{3, 5000}}) {
+    const Operand key = random.tensor(DType::i64, {}, -1e9, 1e9);
+    const auto draw = [&] { return AttrList().ints(shape).i(static_cast<int64_t>(DType::f32)); };
+    check(*backend, {"random_uniform/1", {key}, draw()}, "cpu:random_uniform");
+    check(*backend, {"random_normal/1", {key}, draw()}, "cpu:random_normal");
+    check(*backend,
+          {"random_bernoulli/1", {key, random.tensor(DType::f32, {}, 0, 1)}, AttrList().ints(shape)},
+          "cpu:random_bernoulli");
+    check(*backend,
+          {"random_bernoulli/1", {key, random.tensor(DType::f32, shape, 0, 1)}, AttrList().ints(Dims{})},
+          "cpu:random_bernoulli");
+  }
+}
+
 }  // namespace
 }  // namespace tenon::test
