@@ -75,6 +75,22 @@ std::vector<ParameterPtr> Module::states() const {
   return out;
 }
 
+namespace {
+
+// Whether a tensor of this shape may be made at all: a mistyped size should be an error, not an exhausted
+// machine.
+bool is_sane(const Shape& shape) {
+  constexpr int64_t kMost = int64_t{1} << 32;  // elements of one parameter
+  int64_t n = 1;
+  for (int64_t d : shape) {
+    if (d < 0 || (d > 0 && n > kMost / d)) return false;
+    n *= d;
+  }
+  return true;
+}
+
+}  // namespace
+
 struct Builder::Shared {
   Shared(Runtime& r, const BuildOptions& o) : graph(r), options(o) {}
   Graph graph;  // scratch: shapes are inferred by building each layer's graph on zeros
@@ -116,6 +132,8 @@ ParameterPtr Builder::parameter(std::string_view name, const Shape& shape, const
     p->name = full_name;
     p->kind = kind;
     p->trainable = kind != Kind::state;
+    if (!is_sane(shape))
+      fail("parameter", "'" + full_name + "' would be " + to_string(shape) + ", which is too large");
     if (!status().is_ok()) return p;
     HostArray values(dtype(), shape);
     Philox rng(shared_->options.seed, full_name);

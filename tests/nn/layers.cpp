@@ -328,6 +328,8 @@ TEST_CASE("layers that do not fit say which, where and what they want") {
   contains(error_of(*rt, mlp({.hidden = {3}, .activation = "rellu"}), kRows), "'relu'");
   contains(error_of(*rt, sequential({linear(4, {.tied_to = "tokns.weight"})}), kRows), "tokns.weight");
   contains(error_of(*rt, dropout(1), kRows), "less than 1");
+  contains(error_of(*rt, linear(int64_t{1} << 60), kRows), "too large");
+  contains(error_of(*rt, conv2d(1, {int64_t{1} << 32}), kImages), "too large");
   Layer twin = linear(4);
   twin.name = "same";
   contains(error_of(*rt, sequential({twin, twin}), kRows), "'same.weight'");
