@@ -36,6 +36,7 @@ Result<std::unique_ptr<Experiment>> Experiment::open(Runtime& runtime, Catalog& 
   TN_RETURN_IF_ERROR(e->default_metrics());
   e->steps_per_epoch_ = e->training_[0]->steps_per_epoch();
   e->total_steps_ = train.has_steps() ? train.steps() : std::max<int64_t>(train.epochs(), 1) * e->steps_per_epoch_;
+  e->last_step_ = e->total_steps_;
   TN_RETURN_IF_ERROR(e->create_models());
   TN_RETURN_IF_ERROR(e->bind_parameters());
   return e;

@@ -39,7 +39,10 @@ class Experiment {
   uint64_t seed() const { return seed_; }
   int64_t total_steps() const { return total_steps_; }
   int64_t steps_per_epoch() const { return steps_per_epoch_; }
-  void limit_steps(int64_t n) { total_steps_ = std::min(total_steps_, n); }
+  // Training ends here: at total_steps, or earlier. Schedules still run over total_steps, so that a run which was ended
+  // early goes on as if it had not been.
+  int64_t last_step() const { return last_step_; }
+  void limit_steps(int64_t n) { last_step_ = std::min(total_steps_, n); }
 
   // Batch `step` of every stream's training part, uploaded; and its number of samples.
   Result<Batch> training_batch(int64_t step, int64_t* samples);
@@ -73,7 +76,7 @@ class Experiment {
   std::vector<MetricUse> metrics_;
   std::vector<std::unique_ptr<Batcher>> training_;
   uint64_t seed_ = 0;
-  int64_t total_steps_ = 0, steps_per_epoch_ = 1;
+  int64_t total_steps_ = 0, last_step_ = 0, steps_per_epoch_ = 1;
 };
 
 }  // namespace tenon

@@ -31,7 +31,7 @@ double median(std::vector<double> v) {
 Result<Summary> fit(Experiment& e, RunFolder* folder, Observer& observer, int64_t first_step) {
   const proto::Train& train = e.recipe().proto.train();
   const proto::Checkpoint& keep = e.recipe().proto.checkpoint();
-  const int64_t total = e.total_steps(), epoch = e.steps_per_epoch();
+  const int64_t total = e.last_step(), epoch = e.steps_per_epoch();
   const Clock::time_point started = Clock::now();
   Graph graph(e.runtime());
   Summary summary;
@@ -47,7 +47,7 @@ Result<Summary> fit(Experiment& e, RunFolder* folder, Observer& observer, int64_
     for (const char* split : {"val", "test"}) {
       // The test part is for the end; on the way it stands in where there is no validation part.
       if (!e.has_split(split) || (!last && std::string_view(split) == "test" && e.has_split("val"))) continue;
-      TN_ASSIGN(const MetricValues part, e.evaluate(split, step, last ? 0 : train.eval_steps()));
+      TN_ASSIGN(const MetricValues part, e.evaluate(split, step, train.eval_steps()));
       values.insert(part.begin(), part.end());
     }
     latest = values;
@@ -79,7 +79,7 @@ Result<Summary> fit(Experiment& e, RunFolder* folder, Observer& observer, int64_
     loss_sum += r.loss;
     ++loss_count;
     StepInfo info{.step = step, .total_steps = total, .epoch = (step - 1) / epoch, .loss = r.loss,
-                  .learning_rate = e.optimizers().learning_rate(step - 1, total),
+                  .learning_rate = e.optimizers().learning_rate(step - 1, e.total_steps()),
                   .samples_per_second = static_cast<double>(r.samples) / took, .parts = r.parts};
     observer.on_step(info);
     if (folder && train.log_every() > 0 && (step % train.log_every() == 0 || step == total)) {
