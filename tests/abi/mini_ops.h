@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "tenon_plugin.h"
+#include "core/abi/tenon_plugin.h"
 
 namespace abi_test {
 
