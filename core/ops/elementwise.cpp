@@ -1,4 +1,5 @@
-// Selection, conversion and the ops that are about derivatives: where/1, cast/1, stop_gradient/1 and custom gradients.
+// Selection, conversion and the ops that are about derivatives: where/1, cast/1, stop_gradient/1 and custom
+// gradients.
 #include <array>
 
 #include "core/ops/elementwise_table.h"
@@ -11,7 +12,8 @@ namespace {
 
 Status infer_where(const InferArgs& a) {
   if (a.in[0].dtype != DType::boolean)
-    return invalid("where: the condition is " + to_string(a.in[0]) + "; it wants bool (compare or cast first)");
+    return invalid("where: the condition is " + to_string(a.in[0]) +
+                   "; it wants bool (compare or cast first)");
   TN_RETURN_IF_ERROR(want_same_dtype("where", a.in.subspan(1)));
   TN_ASSIGN(const Shape shape, broadcast_operands("where", a.in));
   a.out = {{a.in[1].dtype, shape}};
@@ -43,8 +45,8 @@ std::vector<Sample> where_samples() {
   const auto sample = [](const Shape& c, const Shape& x, const Shape& y) {
     return Sample{{alternating(c), sample_f64(x, -2, 1.5), sample_f64(y, -2, 1.5, 2)}};
   };
-  return {sample({3, 5}, {3, 5}, {3, 5}), sample({3, 1}, {5}, {}), sample({4}, {2, 1}, {4}), sample({1}, {1}, {1}),
-          sample({}, {3}, {3}),           sample({0}, {}, {1})};
+  return {sample({3, 5}, {3, 5}, {3, 5}), sample({3, 1}, {5}, {}), sample({4}, {2, 1}, {4}),
+          sample({1}, {1}, {1}),          sample({}, {3}, {3}),    sample({0}, {}, {1})};
 }
 
 // --- cast ---
@@ -58,9 +60,12 @@ Status infer_cast(const InferArgs& a) {
 }
 template <class R, class A>
 R convert(A v) {
-  if constexpr (std::is_same_v<R, bool>) return v != 0;
-  else if constexpr (std::is_floating_point_v<A> && std::is_integral_v<R>) return saturate<R>(v);
-  else return store<R>(v);
+  if constexpr (std::is_same_v<R, bool>)
+    return v != 0;
+  else if constexpr (std::is_floating_point_v<A> && std::is_integral_v<R>)
+    return saturate<R>(v);
+  else
+    return store<R>(v);
 }
 Status plain_cast(const KernelArgs& a) {
   const View &x = a.in[0], &out = a.out[0];
@@ -140,8 +145,9 @@ std::optional<ViewSpec> view_first(const Layout& in, const Attrs&, const TensorT
 Status plain_copy_first(const KernelArgs& a) {
   dispatch(a.in[0].dtype, [&](auto t) {
     using T = decltype(t);
-    for_each_offset<2>(a.out[0].shape, {a.in[0].strides, a.out[0].strides},
-                       [&](int64_t i, int64_t o) { a.out[0].template as<T>()[o] = a.in[0].template as<T>()[i]; });
+    for_each_offset<2>(a.out[0].shape, {a.in[0].strides, a.out[0].strides}, [&](int64_t i, int64_t o) {
+      a.out[0].template as<T>()[o] = a.in[0].template as<T>()[i];
+    });
   });
   return Status::ok();
 }
@@ -167,8 +173,9 @@ void vjp_custom_gradient(VjpArgs& a) {
     const Tensor x = a.in[i + 1], d = grads[i];
     if (!d.valid() || !a.needed[i + 1]) continue;
     if (d.dtype() != x.dtype() || d.shape() != x.shape())
-      return a.graph.fail(invalid("custom_gradient: the rule returned " + to_string(TensorType{d.dtype(), d.shape()}) +
-                                  " as cotangent of input " + std::to_string(i) + ", which is " +
+      return a.graph.fail(invalid("custom_gradient: the rule returned " +
+                                  to_string(TensorType{d.dtype(), d.shape()}) + " as cotangent of input " +
+                                  std::to_string(i) + ", which is " +
                                   to_string(TensorType{x.dtype(), x.shape()})));
     a.grads[i + 1] = d;
   }
@@ -235,7 +242,9 @@ Tensor custom_gradient(Tensor y, std::span<const Tensor> xs, Graph::CustomVjp vj
   return y.graph().apply(kCustomGradient, in, AttrList().i(y.graph().add_custom_vjp(std::move(vjp))));
 }
 
-Tensor scalar_like(Tensor like, double v) { return like.valid() ? like.graph().scalar(v, like.dtype()) : Tensor(); }
+Tensor scalar_like(Tensor like, double v) {
+  return like.valid() ? like.graph().scalar(v, like.dtype()) : Tensor();
+}
 Tensor constant_like(Tensor like, double v) {
   return like.valid() ? like.graph().constant(v, like.dtype()) : Tensor();
 }

@@ -1,4 +1,5 @@
-// Element-wise operations. Binary ones broadcast as numpy does and want equal dtypes (a C++ number takes the tensor's).
+// Element-wise operations. Binary ones broadcast as numpy does and want equal dtypes; a C++ number takes the
+// dtype of the tensor beside it.
 #pragma once
 
 #include "core/graph/graph.h"
@@ -68,8 +69,8 @@ Tensor round_ste(Tensor x);
 // y's value with a derivative of one's own: `vjp(cotangent of y)` returns one cotangent (or null) per x.
 Tensor custom_gradient(Tensor y, std::span<const Tensor> xs, Graph::CustomVjp vjp);
 
-// A number of like's dtype, rank 0. scalar_like: bound at run time, so that it may differ from step to step without a
-// new plan. constant_like: part of the structure, for what never changes.
+// A number of like's dtype, rank 0. scalar_like: bound at run time, so that it may differ from step to step
+// without a new plan. constant_like: part of the structure, for what never changes.
 Tensor scalar_like(Tensor like, double v);
 Tensor constant_like(Tensor like, double v);
 

@@ -8,7 +8,7 @@ struct Add {
   static constexpr std::string_view id = "add/1";
   static constexpr bool ints = true;
   static constexpr double low = -2, high = 1.5;
-  template <class A> static A f(A a, A b) { return wrap_add(a, b); }
+  static auto f(auto a, auto b) { return wrap_add(a, b); }
   static Tensor da(Tensor, Tensor, Tensor, Tensor g) { return g; }
   static Tensor db(Tensor, Tensor, Tensor, Tensor g) { return g; }
 };
@@ -16,7 +16,7 @@ struct Sub {
   static constexpr std::string_view id = "sub/1";
   static constexpr bool ints = true;
   static constexpr double low = -2, high = 1.5;
-  template <class A> static A f(A a, A b) { return wrap_sub(a, b); }
+  static auto f(auto a, auto b) { return wrap_sub(a, b); }
   static Tensor da(Tensor, Tensor, Tensor, Tensor g) { return g; }
   static Tensor db(Tensor, Tensor, Tensor, Tensor g) { return neg(g); }
 };
@@ -24,14 +24,14 @@ struct Mul {
   static constexpr std::string_view id = "mul/1";
   static constexpr bool ints = true;
   static constexpr double low = -2, high = 1.5;
-  template <class A> static A f(A a, A b) { return wrap_mul(a, b); }
+  static auto f(auto a, auto b) { return wrap_mul(a, b); }
   static Tensor da(Tensor, Tensor b, Tensor, Tensor g) { return g * b; }
   static Tensor db(Tensor a, Tensor, Tensor, Tensor g) { return g * a; }
 };
 struct Div {
   static constexpr std::string_view id = "div/1";
   static constexpr double low = 0.4, high = 2;
-  template <class A> static A f(A a, A b) { return a / b; }
+  static auto f(auto a, auto b) { return a / b; }
   static Tensor da(Tensor, Tensor b, Tensor, Tensor g) { return g / b; }
   static Tensor db(Tensor, Tensor b, Tensor y, Tensor g) { return neg(g * (y / b)); }
 };
@@ -40,7 +40,7 @@ struct Div {
 struct Pow {
   static constexpr std::string_view id = "pow/1";
   static constexpr double low = 0.4, high = 2;
-  template <class A> static A f(A a, A b) { return std::pow(a, b); }
+  static auto f(auto a, auto b) { return std::pow(a, b); }
   static Tensor da(Tensor a, Tensor b, Tensor, Tensor g) {
     const Tensor zero = constant_like(a, 0), one = constant_like(a, 1);
     const Tensor both_zero = logical_and(equal(a, zero), equal(b, zero));
@@ -60,7 +60,7 @@ struct Minimum {
   static constexpr std::string_view id = "minimum/1";
   static constexpr bool ints = true;
   static constexpr double low = -2, high = 1.5;
-  template <class A> static A f(A a, A b) { return a != a ? a : a < b ? a : b; }  // NaN in either gives NaN
+  static auto f(auto a, auto b) { return a != a ? a : a < b ? a : b; }  // NaN in either gives NaN
   static Tensor da(Tensor a, Tensor b, Tensor, Tensor g) { return share(less(a, b), a, b, g); }
   static Tensor db(Tensor a, Tensor b, Tensor, Tensor g) { return share(less(b, a), a, b, g); }
 };
@@ -68,7 +68,7 @@ struct Maximum {
   static constexpr std::string_view id = "maximum/1";
   static constexpr bool ints = true;
   static constexpr double low = -2, high = 1.5;
-  template <class A> static A f(A a, A b) { return a != a ? a : a > b ? a : b; }
+  static auto f(auto a, auto b) { return a != a ? a : a > b ? a : b; }
   static Tensor da(Tensor a, Tensor b, Tensor, Tensor g) { return share(greater(a, b), a, b, g); }
   static Tensor db(Tensor a, Tensor b, Tensor, Tensor g) { return share(greater(b, a), a, b, g); }
 };
@@ -77,27 +77,27 @@ struct Maximum {
 
 struct Equal {
   static constexpr std::string_view id = "equal/1";
-  template <class A> static bool f(A a, A b) { return a == b; }
+  static bool f(auto a, auto b) { return a == b; }
 };
 struct NotEqual {
   static constexpr std::string_view id = "not_equal/1";
-  template <class A> static bool f(A a, A b) { return a != b; }
+  static bool f(auto a, auto b) { return a != b; }
 };
 struct Less {
   static constexpr std::string_view id = "less/1";
-  template <class A> static bool f(A a, A b) { return a < b; }
+  static bool f(auto a, auto b) { return a < b; }
 };
 struct LessEqual {
   static constexpr std::string_view id = "less_equal/1";
-  template <class A> static bool f(A a, A b) { return a <= b; }
+  static bool f(auto a, auto b) { return a <= b; }
 };
 struct Greater {
   static constexpr std::string_view id = "greater/1";
-  template <class A> static bool f(A a, A b) { return a > b; }
+  static bool f(auto a, auto b) { return a > b; }
 };
 struct GreaterEqual {
   static constexpr std::string_view id = "greater_equal/1";
-  template <class A> static bool f(A a, A b) { return a >= b; }
+  static bool f(auto a, auto b) { return a >= b; }
 };
 struct LogicalAnd {
   static constexpr std::string_view id = "logical_and/1";
@@ -136,15 +136,21 @@ std::vector<Sample> compare_samples() {
 }
 template <class Op>
 constexpr OpDef comparison() {
-  return {.id = Op::id, .min_in = 2, .max_in = 2, .infer = infer_compare<Op>, .plain = plain_compare<Op>,
-          .samples = compare_samples, .elementwise = true};
+  return {.id = Op::id,
+          .min_in = 2,
+          .max_in = 2,
+          .infer = infer_compare<Op>,
+          .plain = plain_compare<Op>,
+          .samples = compare_samples,
+          .elementwise = true};
 }
 
 template <class Op>
 Status infer_logical(const InferArgs& a) {
   for (const TensorType& t : a.in)
     if (t.dtype != DType::boolean)
-      return invalid(std::string(op_name<Op>()) + ": got " + to_string(t) + "; it wants bool (compare or cast first)");
+      return invalid(std::string(op_name<Op>()) + ": got " + to_string(t) +
+                     "; it wants bool (compare or cast first)");
   return infer_compare<Op>(a);
 }
 template <class Op>
@@ -156,27 +162,34 @@ std::vector<Sample> logical_samples() {
   const bool f = false, t = true;
   const bool a[] = {f, f, t, t}, b[] = {f, t, f, t};
   const auto of = [](std::span<const bool> v, const Shape& s) { return HostArray::of<bool>(v, s); };
-  return {{{of(a, {4}), of(b, {4})}}, {{of(a, {4, 1}), of(b, {2, 1, 2})}}, {{of({a, 1}, {1}), of({b + 1, 1}, {})}},
+  return {{{of(a, {4}), of(b, {4})}},
+          {{of(a, {4, 1}), of(b, {2, 1, 2})}},
+          {{of({a, 1}, {1}), of({b + 1, 1}, {})}},
           {{HostArray(DType::boolean, {0}), of({b, 1}, {1})}}};
 }
 template <class Op>
 constexpr OpDef logical() {
-  return {.id = Op::id, .min_in = 2, .max_in = 2, .infer = infer_logical<Op>, .plain = plain_logical<Op>,
-          .samples = logical_samples, .elementwise = true};
+  return {.id = Op::id,
+          .min_in = 2,
+          .max_in = 2,
+          .infer = infer_logical<Op>,
+          .plain = plain_logical<Op>,
+          .samples = logical_samples,
+          .elementwise = true};
 }
 
 constinit const OpDef kAdd = binary<Add>(), kSub = binary<Sub>(), kMul = binary<Mul>(), kDiv = binary<Div>(),
                       kPow = binary<Pow>(), kMinimum = binary<Minimum>(), kMaximum = binary<Maximum>(),
-                      kEqual = comparison<Equal>(), kNotEqual = comparison<NotEqual>(), kLess = comparison<Less>(),
-                      kLessEqual = comparison<LessEqual>(), kGreater = comparison<Greater>(),
-                      kGreaterEqual = comparison<GreaterEqual>(), kLogicalAnd = logical<LogicalAnd>(),
-                      kLogicalOr = logical<LogicalOr>();
+                      kEqual = comparison<Equal>(), kNotEqual = comparison<NotEqual>(),
+                      kLess = comparison<Less>(), kLessEqual = comparison<LessEqual>(),
+                      kGreater = comparison<Greater>(), kGreaterEqual = comparison<GreaterEqual>(),
+                      kLogicalAnd = logical<LogicalAnd>(), kLogicalOr = logical<LogicalOr>();
 
 }  // namespace
 
-constinit const OpDef* const kBinaryOps[] = {&kAdd,   &kSub,      &kMul,  &kDiv,       &kPow,
-                                             &kMinimum, &kMaximum, &kEqual, &kNotEqual, &kLess,
-                                             &kLessEqual, &kGreater, &kGreaterEqual, &kLogicalAnd, &kLogicalOr};
+constinit const OpDef* const kBinaryOps[] = {
+    &kAdd,      &kSub,  &kMul,       &kDiv,     &kPow,          &kMinimum,    &kMaximum,  &kEqual,
+    &kNotEqual, &kLess, &kLessEqual, &kGreater, &kGreaterEqual, &kLogicalAnd, &kLogicalOr};
 
 Tensor add(Tensor a, Tensor b) { return apply_plainly(kAdd, {a, b}); }
 Tensor sub(Tensor a, Tensor b) { return apply_plainly(kSub, {a, b}); }

@@ -1,14 +1,15 @@
-// What element-wise op definitions share: an op is a struct with an id, a range for its sample values, a scalar
-// function and its derivative as graph; unary<Op>() and binary<Op>() make the OpDef.
+// What element-wise op definitions share: an op is a struct with an id, a range for its sample values, a
+// scalar function and its derivative as graph; unary<Op>() and binary<Op>() make the OpDef.
 //
 //   struct Exp {
 //     static constexpr std::string_view id = "exp/1";
 //     static constexpr double low = -2, high = 2;
-//     template <class A> static A f(A x) { return std::exp(x); }
+//     static auto f(auto x) { return std::exp(x); }
 //     static Tensor d(Tensor x, Tensor y, Tensor g) { return g * y; }   // x, y = f(x), cotangent of y
 //   };
 //
-// `static constexpr bool ints = true` admits integers; an op without d (binary: da and db) is piecewise constant.
+// `static constexpr bool ints = true` admits integers; an op without d (binary: da and db) is piecewise
+// constant.
 #pragma once
 
 #include <cmath>
@@ -31,27 +32,39 @@ constexpr std::string_view op_name() {
   return Op::id.substr(0, Op::id.rfind('/'));
 }
 template <class Op>
-concept TakesIntegers = requires { requires Op::ints; };
+concept TakesIntegers = requires {
+  requires Op::ints;
+};
 template <class Op>
-concept HasUnaryDerivative = requires { &Op::d; };
+concept HasUnaryDerivative = requires {
+  &Op::d;
+};
 template <class Op>
-concept HasBinaryDerivative = requires { &Op::da; };
+concept HasBinaryDerivative = requires {
+  &Op::da;
+};
 
 // Integer arithmetic wraps around.
 template <class A>
 A wrap_add(A a, A b) {
-  if constexpr (std::is_integral_v<A>) return static_cast<A>(static_cast<uint64_t>(a) + static_cast<uint64_t>(b));
-  else return a + b;
+  if constexpr (std::is_integral_v<A>)
+    return static_cast<A>(static_cast<uint64_t>(a) + static_cast<uint64_t>(b));
+  else
+    return a + b;
 }
 template <class A>
 A wrap_sub(A a, A b) {
-  if constexpr (std::is_integral_v<A>) return static_cast<A>(static_cast<uint64_t>(a) - static_cast<uint64_t>(b));
-  else return a - b;
+  if constexpr (std::is_integral_v<A>)
+    return static_cast<A>(static_cast<uint64_t>(a) - static_cast<uint64_t>(b));
+  else
+    return a - b;
 }
 template <class A>
 A wrap_mul(A a, A b) {
-  if constexpr (std::is_integral_v<A>) return static_cast<A>(static_cast<uint64_t>(a) * static_cast<uint64_t>(b));
-  else return a * b;
+  if constexpr (std::is_integral_v<A>)
+    return static_cast<A>(static_cast<uint64_t>(a) * static_cast<uint64_t>(b));
+  else
+    return a * b;
 }
 
 // Calls f with the C++ type of t: any number, or floating ones only.
@@ -68,8 +81,9 @@ Status dispatch_numbers(DType t, F&& f) {
 template <bool kInts>
 Status want_numbers(std::string_view op, const TensorType& t) {
   if (is_floating(t.dtype) || (kInts && is_integer(t.dtype))) return Status::ok();
-  return invalid(std::string(op) + ": got " + to_string(t) +
-                 (kInts ? "; it wants numbers (cast it first)" : "; it wants f32, f64 or bf16 (cast it first)"));
+  return invalid(
+      std::string(op) + ": got " + to_string(t) +
+      (kInts ? "; it wants numbers (cast it first)" : "; it wants f32, f64 or bf16 (cast it first)"));
 }
 
 // Shape that the operands broadcast to.
@@ -97,7 +111,8 @@ template <class X, class R, class F>
 void map_elements(const View& in_a, const View& in_b, const View& out, F f) {
   const X *a = in_a.as<X>(), *b = in_b.as<X>();
   R* r = out.as<R>();
-  for_each_offset<3>(out.shape, {broadcast_strides(in_a, out.shape), broadcast_strides(in_b, out.shape), out.strides},
+  for_each_offset<3>(out.shape,
+                     {broadcast_strides(in_a, out.shape), broadcast_strides(in_b, out.shape), out.strides},
                      [&](int64_t i, int64_t j, int64_t o) { r[o] = store<R>(f(load(a[i]), load(b[j]))); });
 }
 
@@ -134,7 +149,10 @@ std::vector<Sample> unary_samples() {
 
 template <class Op>
 constexpr OpDef unary() {
-  OpDef op{.id = Op::id, .infer = infer_unary<Op>, .plain = plain_unary<Op>, .samples = unary_samples<Op>,
+  OpDef op{.id = Op::id,
+           .infer = infer_unary<Op>,
+           .plain = plain_unary<Op>,
+           .samples = unary_samples<Op>,
            .elementwise = true};
   if constexpr (HasUnaryDerivative<Op>) op.vjp = vjp_unary<Op>;
   return op;
@@ -181,8 +199,13 @@ std::vector<Sample> binary_samples() {
 
 template <class Op>
 constexpr OpDef binary() {
-  OpDef op{.id = Op::id, .min_in = 2, .max_in = 2, .infer = infer_binary<Op>, .plain = plain_binary<Op>,
-           .samples = binary_samples<Op>, .elementwise = true};
+  OpDef op{.id = Op::id,
+           .min_in = 2,
+           .max_in = 2,
+           .infer = infer_binary<Op>,
+           .plain = plain_binary<Op>,
+           .samples = binary_samples<Op>,
+           .elementwise = true};
   if constexpr (HasBinaryDerivative<Op>) op.vjp = vjp_binary<Op>;
   return op;
 }

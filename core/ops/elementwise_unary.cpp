@@ -23,74 +23,81 @@ struct Neg {
   static constexpr std::string_view id = "neg/1";
   static constexpr bool ints = true;
   static constexpr double low = -2, high = 1.5;
-  template <class A> static A f(A x) { if constexpr (std::is_integral_v<A>) return wrap_sub(A{0}, x); else return -x; }
+  template <class A>
+  static A f(A x) {
+    if constexpr (std::is_integral_v<A>)
+      return wrap_sub(A{0}, x);
+    else
+      return -x;
+  }
   static Tensor d(Tensor, Tensor, Tensor g) { return neg(g); }
 };
 struct Exp {
   static constexpr std::string_view id = "exp/1";
   static constexpr double low = -2, high = 1.5;
-  template <class A> static A f(A x) { return std::exp(x); }
+  static auto f(auto x) { return std::exp(x); }
   static Tensor d(Tensor, Tensor y, Tensor g) { return g * y; }
 };
 struct Log {
   static constexpr std::string_view id = "log/1";
   static constexpr double low = 0.3, high = 3;
-  template <class A> static A f(A x) { return std::log(x); }
+  static auto f(auto x) { return std::log(x); }
   static Tensor d(Tensor x, Tensor, Tensor g) { return g / x; }
 };
 struct Log1p {
   static constexpr std::string_view id = "log1p/1";
   static constexpr double low = -0.6, high = 2;
-  template <class A> static A f(A x) { return std::log1p(x); }
+  static auto f(auto x) { return std::log1p(x); }
   static Tensor d(Tensor x, Tensor, Tensor g) { return g / plus(x, 1); }
 };
 struct Expm1 {
   static constexpr std::string_view id = "expm1/1";
   static constexpr double low = -2, high = 1.5;
-  template <class A> static A f(A x) { return std::expm1(x); }
+  static auto f(auto x) { return std::expm1(x); }
   static Tensor d(Tensor x, Tensor, Tensor g) { return g * exp(x); }  // y + 1 would cancel for negative x
 };
 struct Sqrt {
   static constexpr std::string_view id = "sqrt/1";
   static constexpr double low = 0.3, high = 3;
-  template <class A> static A f(A x) { return std::sqrt(x); }
+  static auto f(auto x) { return std::sqrt(x); }
   static Tensor d(Tensor, Tensor y, Tensor g) { return g / add(y, y); }
 };
 struct Rsqrt {
   static constexpr std::string_view id = "rsqrt/1";
   static constexpr double low = 0.3, high = 3;
-  template <class A> static A f(A x) { return 1 / std::sqrt(x); }
+  static auto f(auto x) { return 1 / std::sqrt(x); }
   static Tensor d(Tensor, Tensor y, Tensor g) { return times(g * y * square(y), -0.5); }
 };
 struct Square {
   static constexpr std::string_view id = "square/1";
   static constexpr bool ints = true;
   static constexpr double low = -2, high = 1.5;
-  template <class A> static A f(A x) { return wrap_mul(x, x); }
+  static auto f(auto x) { return wrap_mul(x, x); }
   static Tensor d(Tensor x, Tensor, Tensor g) { return g * add(x, x); }
 };
 struct Reciprocal {
   static constexpr std::string_view id = "reciprocal/1";
   static constexpr double low = 0.4, high = 2;
-  template <class A> static A f(A x) { return 1 / x; }
+  static auto f(auto x) { return 1 / x; }
   static Tensor d(Tensor, Tensor y, Tensor g) { return neg(g * square(y)); }
 };
 struct Tanh {
   static constexpr std::string_view id = "tanh/1";
   static constexpr double low = -2, high = 1.5;
-  template <class A> static A f(A x) { return std::tanh(x); }
+  static auto f(auto x) { return std::tanh(x); }
   static Tensor d(Tensor, Tensor y, Tensor g) { return g * one_minus(square(y)); }
 };
 struct Sigmoid {
   static constexpr std::string_view id = "sigmoid/1";
   static constexpr double low = -2, high = 1.5;
-  template <class A> static A f(A x) { return 1 / (1 + std::exp(-x)); }
+  static auto f(auto x) { return 1 / (1 + std::exp(-x)); }
   static Tensor d(Tensor, Tensor y, Tensor g) { return g * y * one_minus(y); }
 };
 struct Softplus {  // max(x, 0) + log(1 + e^-|x|)
   static constexpr std::string_view id = "softplus/1";
   static constexpr double low = -2, high = 1.5;
-  template <class A> static A f(A x) {
+  template <class A>
+  static A f(A x) {
     return std::isnan(x) ? x : (x > 0 ? x : A{0}) + std::log1p(std::exp(-std::abs(x)));
   }
   static Tensor d(Tensor x, Tensor, Tensor g) { return g * sigmoid(x); }
@@ -98,13 +105,14 @@ struct Softplus {  // max(x, 0) + log(1 + e^-|x|)
 struct Erf {
   static constexpr std::string_view id = "erf/1";
   static constexpr double low = -2, high = 1.5;
-  template <class A> static A f(A x) { return std::erf(x); }
+  static auto f(auto x) { return std::erf(x); }
   static Tensor d(Tensor x, Tensor, Tensor g) { return times(g, kTwoOverSqrtPi) * exp(neg(square(x))); }
 };
 struct Gelu {  // x Phi(x); derivative Phi(x) + x phi(x)
   static constexpr std::string_view id = "gelu/1";
   static constexpr double low = -2, high = 1.5;
-  template <class A> static A f(A x) {
+  template <class A>
+  static A f(A x) {
     return x * (static_cast<A>(0.5) * (1 + std::erf(x * static_cast<A>(kSqrtHalf))));
   }
   static Tensor d(Tensor x, Tensor, Tensor g) {
@@ -116,7 +124,8 @@ struct Gelu {  // x Phi(x); derivative Phi(x) + x phi(x)
 struct GeluTanh {  // 0.5 x (1 + tanh u), u = sqrt(2/pi) (x + 0.044715 x^3)
   static constexpr std::string_view id = "gelu_tanh/1";
   static constexpr double low = -2, high = 1.5;
-  template <class A> static A f(A x) {
+  template <class A>
+  static A f(A x) {
     const A u = static_cast<A>(kSqrt2OverPi) * (x + static_cast<A>(0.044715) * x * x * x);
     return static_cast<A>(0.5) * x * (1 + std::tanh(u));
   }
@@ -130,56 +139,62 @@ struct GeluTanh {  // 0.5 x (1 + tanh u), u = sqrt(2/pi) (x + 0.044715 x^3)
 struct Silu {
   static constexpr std::string_view id = "silu/1";
   static constexpr double low = -2, high = 1.5;
-  template <class A> static A f(A x) { return x * (1 / (1 + std::exp(-x))); }
+  static auto f(auto x) { return x * (1 / (1 + std::exp(-x))); }
   static Tensor d(Tensor x, Tensor, Tensor g) {
     const Tensor s = sigmoid(x);
     return g * s * plus(x * one_minus(s), 1);
   }
 };
-struct Relu {
+struct Relu {  // NaN stays NaN
   static constexpr std::string_view id = "relu/1";
   static constexpr bool ints = true;
   static constexpr double low = -2, high = 1.5;
-  template <class A> static A f(A x) { return x < 0 ? A{0} : x; }  // NaN stays NaN
+  template <class A>
+  static A f(A x) {
+    return x < 0 ? A{0} : x;
+  }
   static Tensor d(Tensor x, Tensor, Tensor g) { return keep_where(greater(x, constant_like(x, 0)), g); }
 };
 struct Sin {
   static constexpr std::string_view id = "sin/1";
   static constexpr double low = -2, high = 1.5;
-  template <class A> static A f(A x) { return std::sin(x); }
+  static auto f(auto x) { return std::sin(x); }
   static Tensor d(Tensor x, Tensor, Tensor g) { return g * cos(x); }
 };
 struct Cos {
   static constexpr std::string_view id = "cos/1";
   static constexpr double low = -2, high = 1.5;
-  template <class A> static A f(A x) { return std::cos(x); }
+  static auto f(auto x) { return std::cos(x); }
   static Tensor d(Tensor x, Tensor, Tensor g) { return neg(g * sin(x)); }
 };
 struct Asin {
   static constexpr std::string_view id = "asin/1";
   static constexpr double low = -0.8, high = 0.7;
-  template <class A> static A f(A x) { return std::asin(x); }
+  static auto f(auto x) { return std::asin(x); }
   static Tensor d(Tensor x, Tensor, Tensor g) { return g * rsqrt(one_minus(square(x))); }
 };
 struct Acos {
   static constexpr std::string_view id = "acos/1";
   static constexpr double low = -0.8, high = 0.7;
-  template <class A> static A f(A x) { return std::acos(x); }
+  static auto f(auto x) { return std::acos(x); }
   static Tensor d(Tensor x, Tensor, Tensor g) { return neg(g * rsqrt(one_minus(square(x)))); }
 };
 struct Atan {
   static constexpr std::string_view id = "atan/1";
   static constexpr double low = -2, high = 1.5;
-  template <class A> static A f(A x) { return std::atan(x); }
+  static auto f(auto x) { return std::atan(x); }
   static Tensor d(Tensor x, Tensor, Tensor g) { return g / plus(square(x), 1); }
 };
 struct Abs {
   static constexpr std::string_view id = "abs/1";
   static constexpr bool ints = true;
   static constexpr double low = -2, high = 1.5;
-  template <class A> static A f(A x) {
-    if constexpr (std::is_floating_point_v<A>) return std::abs(x);
-    else return x < 0 ? wrap_sub(A{0}, x) : x;
+  template <class A>
+  static A f(A x) {
+    if constexpr (std::is_floating_point_v<A>)
+      return std::abs(x);
+    else
+      return x < 0 ? wrap_sub(A{0}, x) : x;
   }
   static Tensor d(Tensor x, Tensor, Tensor g) { return g * sign(x); }
 };
@@ -187,22 +202,25 @@ struct Sign {
   static constexpr std::string_view id = "sign/1";
   static constexpr bool ints = true;
   static constexpr double low = -2, high = 1.5;
-  template <class A> static A f(A x) { return x > 0 ? A{1} : x < 0 ? static_cast<A>(-1) : x == 0 ? A{0} : x; }
+  template <class A>
+  static A f(A x) {
+    return x > 0 ? A{1} : x < 0 ? static_cast<A>(-1) : x == 0 ? A{0} : x;
+  }
 };
 struct Floor {
   static constexpr std::string_view id = "floor/1";
   static constexpr double low = -2, high = 1.5;
-  template <class A> static A f(A x) { return std::floor(x); }
+  static auto f(auto x) { return std::floor(x); }
 };
 struct Ceil {
   static constexpr std::string_view id = "ceil/1";
   static constexpr double low = -2, high = 1.5;
-  template <class A> static A f(A x) { return std::ceil(x); }
+  static auto f(auto x) { return std::ceil(x); }
 };
 struct Round {  // half to even, in the default rounding mode
   static constexpr std::string_view id = "round/1";
   static constexpr double low = -2, high = 1.5;
-  template <class A> static A f(A x) { return std::nearbyint(x); }
+  static auto f(auto x) { return std::nearbyint(x); }
 };
 
 // --- With attributes ---
@@ -233,8 +251,9 @@ std::vector<Sample> leaky_relu_samples() {
   return samples;
 }
 
-constexpr AttrSpec kClampAttrs[] = {{"min", AttrKind::f64, false, 0, -std::numeric_limits<double>::infinity()},
-                                    {"max", AttrKind::f64, false, 0, std::numeric_limits<double>::infinity()}};
+constexpr AttrSpec kClampAttrs[] = {
+    {"min", AttrKind::f64, false, 0, -std::numeric_limits<double>::infinity()},
+    {"max", AttrKind::f64, false, 0, std::numeric_limits<double>::infinity()}};
 
 Status infer_clamp(const InferArgs& a) {
   TN_RETURN_IF_ERROR(want_numbers<true>("clamp", a.in[0]));
@@ -248,8 +267,10 @@ Status infer_clamp(const InferArgs& a) {
 // A bound as a number of type A; for integers the nearest one inside the bounds that the type can hold.
 template <class A>
 A bound(double v, bool lower) {
-  if constexpr (std::is_integral_v<A>) return saturate<A>(lower ? std::ceil(v) : std::floor(v));
-  else return static_cast<A>(v);
+  if constexpr (std::is_integral_v<A>)
+    return saturate<A>(lower ? std::ceil(v) : std::floor(v));
+  else
+    return static_cast<A>(v);
 }
 Status plain_clamp(const KernelArgs& a) {
   return dispatch_numbers<true>(a.in[0].dtype, [&](auto t) {
@@ -293,8 +314,9 @@ constinit const OpDef kNeg = unary<Neg>(), kExp = unary<Exp>(), kLog = unary<Log
                       kSigmoid = unary<Sigmoid>(), kSoftplus = unary<Softplus>(), kErf = unary<Erf>(),
                       kGelu = unary<Gelu>(), kGeluTanh = unary<GeluTanh>(), kSilu = unary<Silu>(),
                       kRelu = unary<Relu>(), kSin = unary<Sin>(), kCos = unary<Cos>(), kAsin = unary<Asin>(),
-                      kAcos = unary<Acos>(), kAtan = unary<Atan>(), kAbs = unary<Abs>(), kSign = unary<Sign>(),
-                      kFloor = unary<Floor>(), kCeil = unary<Ceil>(), kRound = unary<Round>();
+                      kAcos = unary<Acos>(), kAtan = unary<Atan>(), kAbs = unary<Abs>(),
+                      kSign = unary<Sign>(), kFloor = unary<Floor>(), kCeil = unary<Ceil>(),
+                      kRound = unary<Round>();
 constinit const OpDef kLeakyRelu{.id = "leaky_relu/1",
                                  .attrs = kLeakyReluAttrs,
                                  .infer = infer_leaky_relu,
@@ -319,9 +341,9 @@ constinit const OpDef kRoundSte{.id = "round_ste/1",
 }  // namespace
 
 constinit const OpDef* const kUnaryOps[] = {
-    &kNeg,  &kExp,  &kLog,      &kLog1p, &kExpm1, &kSqrt, &kRsqrt, &kSquare, &kReciprocal, &kTanh,
-    &kSigmoid, &kSoftplus, &kErf, &kGelu, &kGeluTanh, &kSilu, &kRelu, &kLeakyRelu, &kSin, &kCos,
-    &kAsin, &kAcos, &kAtan, &kAbs, &kSign, &kFloor, &kCeil, &kRound, &kRoundSte, &kClamp};
+    &kNeg,     &kExp,      &kLog,  &kLog1p, &kExpm1,    &kSqrt,  &kRsqrt, &kSquare,    &kReciprocal, &kTanh,
+    &kSigmoid, &kSoftplus, &kErf,  &kGelu,  &kGeluTanh, &kSilu,  &kRelu,  &kLeakyRelu, &kSin,        &kCos,
+    &kAsin,    &kAcos,     &kAtan, &kAbs,   &kSign,     &kFloor, &kCeil,  &kRound,     &kRoundSte,   &kClamp};
 
 Tensor neg(Tensor x) { return apply_plainly(kNeg, {x}); }
 Tensor exp(Tensor x) { return apply_plainly(kExp, {x}); }

@@ -19,7 +19,8 @@ int axis_of(const Attrs& attrs, int rank) {
 
 Status want_indices(std::string_view op, const TensorType& t) {
   if (t.dtype == DType::i32 || t.dtype == DType::i64) return Status::ok();
-  return invalid(std::string(op) + ": the indices are " + to_string(t) + "; they must be i32 or i64 (cast them)");
+  return invalid(std::string(op) + ": the indices are " + to_string(t) +
+                 "; they must be i32 or i64 (cast them)");
 }
 
 // Row-major indices as i64, each checked to be in [0, n).
@@ -31,8 +32,8 @@ Result<std::vector<int64_t>> checked_indices(std::string_view op, const View& id
                      [&](int64_t o) { out.push_back(wide ? idx.as<int64_t>()[o] : idx.as<int32_t>()[o]); });
   for (size_t i = 0; i < out.size(); ++i)
     if (out[i] < 0 || out[i] >= n)
-      return invalid(std::string(op) + ": index " + std::to_string(out[i]) + " at position " + std::to_string(i) +
-                     " is outside [0, " + std::to_string(n) + ")");
+      return invalid(std::string(op) + ": index " + std::to_string(out[i]) + " at position " +
+                     std::to_string(i) + " is outside [0, " + std::to_string(n) + ")");
   return out;
 }
 
@@ -86,8 +87,10 @@ Status plain_gather(const KernelArgs& a) {
     for_each_offset<1>(before, {before_strides}, [&](int64_t base) {
       for (int64_t i : idx) {
         const T* from = x.template as<T>() + base + i * x.strides[axis];
-        if (rows) to = std::copy_n(from, around.after, to);
-        else for_each_offset<1>(after, {after_strides}, [&](int64_t o) { *to++ = from[o]; });
+        if (rows)
+          to = std::copy_n(from, around.after, to);
+        else
+          for_each_offset<1>(after, {after_strides}, [&](int64_t o) { *to++ = from[o]; });
       }
     });
   });
@@ -111,8 +114,9 @@ Status infer_scatter_add(const InferArgs& a) {
   TN_ASSIGN(const int axis, normalize_axis("scatter_add", a.attrs.i("axis"), base.shape.rank()));
   TN_ASSIGN(const Shape shape, gathered_shape("scatter_add", base, idx.shape, axis));
   if (src != TensorType{base.dtype, shape} || base.dtype == DType::boolean)
-    return invalid("scatter_add: for base " + to_string(base) + " and indices of shape " + to_string(idx.shape) +
-                   " src must be " + to_string(TensorType{base.dtype, shape}) + " (numbers), got " + to_string(src));
+    return invalid("scatter_add: for base " + to_string(base) + " and indices of shape " +
+                   to_string(idx.shape) + " src must be " + to_string(TensorType{base.dtype, shape}) +
+                   " (numbers), got " + to_string(src));
   a.out = {base};
   return Status::ok();
 }
@@ -133,8 +137,10 @@ void accumulate(const View& base, const View& src, const View& out, F&& f) {
 }
 template <class A>
 void add_to(A& sum, A v) {
-  if constexpr (std::is_integral_v<A>) sum = static_cast<A>(static_cast<uint64_t>(sum) + static_cast<uint64_t>(v));
-  else sum += v;
+  if constexpr (std::is_integral_v<A>)
+    sum = static_cast<A>(static_cast<uint64_t>(sum) + static_cast<uint64_t>(v));
+  else
+    sum += v;
 }
 
 Status plain_scatter_add(const KernelArgs& a) {
@@ -157,11 +163,14 @@ void vjp_scatter_add(VjpArgs& a) {
   if (a.needed[2]) a.grads[2] = gather(a.cotangents[0], a.in[1], axis_of(a.attrs, a.in[0].rank()));
 }
 std::vector<Sample> scatter_add_samples() {
-  return {{{sample_f64({4, 3}, -1, 1), sample_i64({2, 0, 2, 3, 1}, {5}), sample_f64({5, 3}, -1, 1, 2)}, AttrList().i(0)},
-          {{sample_f64({2, 4, 3}, -1, 1), sample_i64({3, 0, 1, 1}, {2, 2}), sample_f64({2, 2, 2, 3}, -1, 1, 2)}, AttrList().i(1)},
-          {{sample_f64({2, 3}, -1, 1), sample_i64({2}, {}), sample_f64({2}, -1, 1, 2)}, AttrList().i(-1)},
-          {{sample_f64({1}, -1, 1), sample_i64({0}, {1}), sample_f64({1}, -1, 1, 2)}, AttrList().i(0)},
-          {{sample_f64({3, 2}, -1, 1), sample_i64({}, {0}), sample_f64({0, 2}, -1, 1)}, AttrList().i(0)}};
+  return {
+      {{sample_f64({4, 3}, -1, 1), sample_i64({2, 0, 2, 3, 1}, {5}), sample_f64({5, 3}, -1, 1, 2)},
+       AttrList().i(0)},
+      {{sample_f64({2, 4, 3}, -1, 1), sample_i64({3, 0, 1, 1}, {2, 2}), sample_f64({2, 2, 2, 3}, -1, 1, 2)},
+       AttrList().i(1)},
+      {{sample_f64({2, 3}, -1, 1), sample_i64({2}, {}), sample_f64({2}, -1, 1, 2)}, AttrList().i(-1)},
+      {{sample_f64({1}, -1, 1), sample_i64({0}, {1}), sample_f64({1}, -1, 1, 2)}, AttrList().i(0)},
+      {{sample_f64({3, 2}, -1, 1), sample_i64({}, {0}), sample_f64({0, 2}, -1, 1)}, AttrList().i(0)}};
 }
 
 // --- take_along_axis and put_along_axis_add: element by element ---
@@ -173,8 +182,8 @@ Result<int> along_axis(std::string_view op, const Attrs& attrs, const TensorType
   Shape expected = x.shape;
   if (idx.shape.rank() == x.shape.rank()) expected[axis] = idx.shape[axis];
   if (idx.shape != expected)
-    return invalid(std::string(op) + ": indices " + to_string(idx) + " must have the shape of " + to_string(x) +
-                   " but along axis " + std::to_string(axis));
+    return invalid(std::string(op) + ": indices " + to_string(idx) + " must have the shape of " +
+                   to_string(x) + " but along axis " + std::to_string(axis));
   return axis;
 }
 
@@ -200,7 +209,8 @@ Status plain_take(const KernelArgs& a) {
 }
 void vjp_take(VjpArgs& a) {
   if (a.needed[0])
-    a.grads[0] = put_along_axis_add(zeros_like(a.in[0]), a.in[1], a.cotangents[0], axis_of(a.attrs, a.in[0].rank()));
+    a.grads[0] =
+        put_along_axis_add(zeros_like(a.in[0]), a.in[1], a.cotangents[0], axis_of(a.attrs, a.in[0].rank()));
 }
 std::vector<Sample> take_samples() {
   return {{{sample_f64({2, 4}, -1, 1), sample_i64({3, 1, 1, 0, 2, 0}, {2, 3})}, AttrList().i(1)},
@@ -214,8 +224,9 @@ Status infer_put(const InferArgs& a) {
   const TensorType &base = a.in[0], &idx = a.in[1], &src = a.in[2];
   TN_RETURN_IF_ERROR(along_axis("put_along_axis_add", a.attrs, base, idx).status());
   if (src != TensorType{base.dtype, idx.shape} || base.dtype == DType::boolean)
-    return invalid("put_along_axis_add: for base " + to_string(base) + " and indices of shape " + to_string(idx.shape) +
-                   " src must be " + to_string(TensorType{base.dtype, idx.shape}) + " (numbers), got " + to_string(src));
+    return invalid("put_along_axis_add: for base " + to_string(base) + " and indices of shape " +
+                   to_string(idx.shape) + " src must be " + to_string(TensorType{base.dtype, idx.shape}) +
+                   " (numbers), got " + to_string(src));
   a.out = {base};
   return Status::ok();
 }
@@ -254,8 +265,9 @@ Status infer_one_hot(const InferArgs& a) {
   TN_ASSIGN(const DType dtype, dtype_attr("one_hot", a.attrs.i("dtype")));
   Shape shape = a.in[0].shape;
   if (shape.rank() == kMaxRank || a.attrs.i("depth") < 0)
-    return invalid("one_hot: depth " + std::to_string(a.attrs.i("depth")) + " for indices " + to_string(a.in[0]) +
-                   "; wants a depth of at least 0 and at most " + std::to_string(kMaxRank - 1) + " axes");
+    return invalid("one_hot: depth " + std::to_string(a.attrs.i("depth")) + " for indices " +
+                   to_string(a.in[0]) + "; wants a depth of at least 0 and at most " +
+                   std::to_string(kMaxRank - 1) + " axes");
   shape.push_back(a.attrs.i("depth"));
   TN_RETURN_IF_ERROR(check_shape("one_hot", shape));
   a.out = {{dtype, shape}};
@@ -281,8 +293,8 @@ std::vector<Sample> one_hot_samples() {
   const auto of = [](std::vector<int64_t> v, const Shape& shape, int64_t depth, DType t) {
     return Sample{{sample_i64(v, shape)}, AttrList().i(depth).i(static_cast<int64_t>(t))};
   };
-  return {of({2, 0, -1, 3, 1}, {5}, 3, DType::f32), of({1, 0, 2, 2}, {2, 2}, 3, DType::f64), of({0}, {1}, 1, DType::i32),
-          of({1}, {}, 2, DType::bf16), of({}, {0}, 4, DType::boolean)};
+  return {of({2, 0, -1, 3, 1}, {5}, 3, DType::f32), of({1, 0, 2, 2}, {2, 2}, 3, DType::f64),
+          of({0}, {1}, 1, DType::i32), of({1}, {}, 2, DType::bf16), of({}, {0}, 4, DType::boolean)};
 }
 
 constexpr AttrSpec kCountAttrs[] = {{"n", AttrKind::i64, true}};
@@ -308,19 +320,48 @@ std::vector<Sample> bincount_samples() {
           {{sample_i64({}, {0})}, AttrList().i(2)}};
 }
 
-constinit const OpDef kGather{.id = "gather/1", .min_in = 2, .max_in = 2, .attrs = kAxisAttrs, .infer = infer_gather,
-                              .vjp = vjp_gather, .plain = plain_gather, .samples = gather_samples};
-constinit const OpDef kScatterAdd{.id = "scatter_add/1", .min_in = 3, .max_in = 3, .attrs = kAxisAttrs,
-                                  .infer = infer_scatter_add, .vjp = vjp_scatter_add, .plain = plain_scatter_add,
+constinit const OpDef kGather{.id = "gather/1",
+                              .min_in = 2,
+                              .max_in = 2,
+                              .attrs = kAxisAttrs,
+                              .infer = infer_gather,
+                              .vjp = vjp_gather,
+                              .plain = plain_gather,
+                              .samples = gather_samples};
+constinit const OpDef kScatterAdd{.id = "scatter_add/1",
+                                  .min_in = 3,
+                                  .max_in = 3,
+                                  .attrs = kAxisAttrs,
+                                  .infer = infer_scatter_add,
+                                  .vjp = vjp_scatter_add,
+                                  .plain = plain_scatter_add,
                                   .samples = scatter_add_samples};
-constinit const OpDef kTake{.id = "take_along_axis/1", .min_in = 2, .max_in = 2, .attrs = kAxisAttrs,
-                            .infer = infer_take, .vjp = vjp_take, .plain = plain_take, .samples = take_samples};
-constinit const OpDef kPut{.id = "put_along_axis_add/1", .min_in = 3, .max_in = 3, .attrs = kAxisAttrs,
-                           .infer = infer_put, .vjp = vjp_put, .plain = plain_put, .samples = put_samples};
-constinit const OpDef kOneHot{.id = "one_hot/1", .attrs = kOneHotAttrs, .infer = infer_one_hot,
-                              .plain = plain_one_hot, .samples = one_hot_samples};
-constinit const OpDef kBincount{.id = "bincount/1", .attrs = kCountAttrs, .infer = infer_bincount,
-                                .plain = plain_bincount, .samples = bincount_samples};
+constinit const OpDef kTake{.id = "take_along_axis/1",
+                            .min_in = 2,
+                            .max_in = 2,
+                            .attrs = kAxisAttrs,
+                            .infer = infer_take,
+                            .vjp = vjp_take,
+                            .plain = plain_take,
+                            .samples = take_samples};
+constinit const OpDef kPut{.id = "put_along_axis_add/1",
+                           .min_in = 3,
+                           .max_in = 3,
+                           .attrs = kAxisAttrs,
+                           .infer = infer_put,
+                           .vjp = vjp_put,
+                           .plain = plain_put,
+                           .samples = put_samples};
+constinit const OpDef kOneHot{.id = "one_hot/1",
+                              .attrs = kOneHotAttrs,
+                              .infer = infer_one_hot,
+                              .plain = plain_one_hot,
+                              .samples = one_hot_samples};
+constinit const OpDef kBincount{.id = "bincount/1",
+                                .attrs = kCountAttrs,
+                                .infer = infer_bincount,
+                                .plain = plain_bincount,
+                                .samples = bincount_samples};
 
 Tensor apply_indexed(const OpDef& op, std::initializer_list<Tensor> in, const AttrList& attrs) {
   for (const Tensor& t : in)
@@ -334,7 +375,9 @@ Tensor gather(Tensor x, Tensor idx, int axis) { return apply_indexed(kGather, {x
 Tensor scatter_add(Tensor base, Tensor idx, Tensor src, int axis) {
   return apply_indexed(kScatterAdd, {base, idx, src}, AttrList().i(axis));
 }
-Tensor take_along_axis(Tensor x, Tensor idx, int axis) { return apply_indexed(kTake, {x, idx}, AttrList().i(axis)); }
+Tensor take_along_axis(Tensor x, Tensor idx, int axis) {
+  return apply_indexed(kTake, {x, idx}, AttrList().i(axis));
+}
 Tensor put_along_axis_add(Tensor base, Tensor idx, Tensor src, int axis) {
   return apply_indexed(kPut, {base, idx, src}, AttrList().i(axis));
 }

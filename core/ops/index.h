@@ -1,4 +1,4 @@
-// Gather and scatter. Indices are i32 or i64; an index out of range is an error that names it, never a wild read.
+// Gather and scatter. Indices are i32 or i64; one out of range is an error that names it, never a wild read.
 #pragma once
 
 #include "core/graph/graph.h"
@@ -7,7 +7,8 @@ namespace tenon {
 
 // x: [.., N, ..] (axis), idx: any shape S -> [.., S.., ..]: x's slices along `axis`. Derivative: scatter_add.
 Tensor gather(Tensor x, Tensor idx, int axis = 0);
-// base with src's slices added at idx along axis (duplicates add up). src: base's shape with `axis` replaced by S.
+// base with src's slices added at idx along axis; duplicates add up. src: base's shape with S in place of
+// `axis`.
 Tensor scatter_add(Tensor base, Tensor idx, Tensor src, int axis = 0);
 // idx has x's rank; out[i][j] = x[idx[i][j]][j] along `axis`, as numpy's take_along_axis.
 Tensor take_along_axis(Tensor x, Tensor idx, int axis);

@@ -16,18 +16,23 @@ template <class T>
 using Arith = std::conditional_t<std::is_same_v<T, bf16>, float, T>;
 // Type in which values of storage type T are summed.
 template <class T>
-using Accum = std::conditional_t<std::is_same_v<T, double>, double,
-                                 std::conditional_t<std::is_same_v<T, float> || std::is_same_v<T, bf16>, float, int64_t>>;
+using Accum = std::conditional_t<
+    std::is_same_v<T, double>, double,
+    std::conditional_t<std::is_same_v<T, float> || std::is_same_v<T, bf16>, float, int64_t>>;
 
 template <class T>
 Arith<T> load(T v) {
-  if constexpr (std::is_same_v<T, bf16>) return static_cast<float>(v);
-  else return v;
+  if constexpr (std::is_same_v<T, bf16>)
+    return static_cast<float>(v);
+  else
+    return v;
 }
 template <class T, class A>
 T store(A v) {
-  if constexpr (std::is_same_v<T, bf16>) return bf16(static_cast<float>(v));
-  else return static_cast<T>(v);
+  if constexpr (std::is_same_v<T, bf16>)
+    return bf16(static_cast<float>(v));
+  else
+    return static_cast<T>(v);
 }
 
 // A real number as an integer: truncated towards zero, held to the type's range, NaN as 0.
@@ -93,7 +98,8 @@ inline Status check_shape(std::string_view op, const Shape& shape) {
   for (int64_t d : shape) {
     if (d < 0) return invalid(std::string(op) + ": shape " + to_string(shape) + " has a negative size");
     if (d > 0 && n > kMaxElements / d)
-      return invalid(std::string(op) + ": shape " + to_string(shape) + " has more elements than memory can hold");
+      return invalid(std::string(op) + ": shape " + to_string(shape) +
+                     " has more elements than memory can hold");
     n *= std::max<int64_t>(d, 1);
   }
   return Status::ok();
@@ -111,16 +117,19 @@ inline Result<DType> dtype_attr(std::string_view op, int64_t v) {
 inline Result<int> normalize_axis(std::string_view op, int64_t axis, int rank) {
   const int64_t a = axis < 0 ? axis + rank : axis;
   if (a < 0 || a >= rank)
-    return invalid(std::string(op) + ": axis " + std::to_string(axis) + " is outside a tensor of rank " + std::to_string(rank));
+    return invalid(std::string(op) + ": axis " + std::to_string(axis) + " is outside a tensor of rank " +
+                   std::to_string(rank));
   return static_cast<int>(a);
 }
 
-// Axes in [0, rank), ascending; an empty list means all of them. Error when one is out of range or given twice.
+// Axes in [0, rank), ascending; an empty list means all of them. Error when one is out of range or given
+// twice.
 inline Result<Axes> normalize_axes(std::string_view op, std::span<const int64_t> axes, int rank) {
   uint32_t chosen = 0;
   for (int64_t axis : axes) {
     TN_ASSIGN(const int a, normalize_axis(op, axis, rank));
-    if (chosen >> a & 1u) return invalid(std::string(op) + ": axis " + std::to_string(axis) + " is given twice");
+    if (chosen >> a & 1u)
+      return invalid(std::string(op) + ": axis " + std::to_string(axis) + " is given twice");
     chosen |= 1u << a;
   }
   Axes out;

@@ -1,5 +1,6 @@
 // Reductions over any axes: sum/1, mean/1, max/1, min/1, prod/1, logsumexp/1, var/1.
-// x: any shape -> the shape without `axes`, or with size 1 there. f32 and bf16 are accumulated in f32, pairwise.
+// x: any shape -> the shape without `axes`, or with size 1 there. f32 and bf16 are accumulated in f32,
+// pairwise.
 #include "core/ops/reduce.h"
 
 #include <array>
@@ -25,7 +26,8 @@ int64_t reduced_count(const Shape& shape, const Axes& axes) {
 enum class Numbers : uint8_t { any, floating };
 
 // The type of a reduction's result.
-Status infer_reduce(std::string_view op, const InferArgs& a, Numbers numbers, bool accumulates, bool needs_elements) {
+Status infer_reduce(std::string_view op, const InferArgs& a, Numbers numbers, bool accumulates,
+                    bool needs_elements) {
   const TensorType& x = a.in[0];
   if (numbers == Numbers::floating) TN_RETURN_IF_ERROR(want_floating(op, x));
   if (!accumulates && x.dtype == DType::boolean)
@@ -44,7 +46,8 @@ void reduce_elements(const KernelArgs& a, F&& reduce) {
   const View& x = a.in[0];
   const Walk walk(x, reduced_axes(a.attrs, x.shape.rank()));
   R* out = a.out[0].as<R>();
-  for_each_offset<1>(walk.outer, {walk.outer_strides}, [&](int64_t base) { *out++ = store<R>(reduce(walk, base)); });
+  for_each_offset<1>(walk.outer, {walk.outer_strides},
+                     [&](int64_t base) { *out++ = store<R>(reduce(walk, base)); });
 }
 
 template <class T>
@@ -151,7 +154,8 @@ Status plain_prod(const KernelArgs& a) {
   });
   return Status::ok();
 }
-// The product as a tree of multiplications: its derivative is the product of the others, which is right at zeros too.
+// The product as a tree of multiplications: its derivative is the product of the others, which is right at
+// zeros too.
 void vjp_prod(VjpArgs& a) {
   const Axes axes = reduced_axes(a.attrs, a.in[0].rank());
   const Shape out = a.out[0].shape();
@@ -178,7 +182,9 @@ void vjp_prod(VjpArgs& a) {
 
 // --- logsumexp: m + log sum e^(x - m) with the maximum m ---
 
-Status infer_logsumexp(const InferArgs& a) { return infer_reduce("logsumexp", a, Numbers::floating, true, false); }
+Status infer_logsumexp(const InferArgs& a) {
+  return infer_reduce("logsumexp", a, Numbers::floating, true, false);
+}
 Status plain_logsumexp(const KernelArgs& a) {
   return dispatch_floating(a.in[0].dtype, [&](auto t) {
     using T = decltype(t);
@@ -209,7 +215,8 @@ void vjp_logsumexp(VjpArgs& a) {
 
 // --- var, in two passes ---
 
-constexpr AttrSpec kVarAttrs[] = {{"axes", AttrKind::ints}, {"keepdims", AttrKind::i64}, {"ddof", AttrKind::i64}};
+constexpr AttrSpec kVarAttrs[] = {
+    {"axes", AttrKind::ints}, {"keepdims", AttrKind::i64}, {"ddof", AttrKind::i64}};
 
 Status infer_var(const InferArgs& a) {
   TN_RETURN_IF_ERROR(infer_reduce("var", a, Numbers::floating, true, false));
@@ -264,20 +271,48 @@ std::vector<Sample> prod_samples() {
   return samples;
 }
 
-constinit const OpDef kSum{.id = "sum/1", .attrs = kReduceAttrs, .infer = infer_sum, .vjp = vjp_sum,
-                           .plain = plain_sum, .samples = any_samples};
-constinit const OpDef kMean{.id = "mean/1", .attrs = kReduceAttrs, .infer = infer_mean, .vjp = vjp_mean,
-                            .plain = plain_mean, .samples = nonempty_samples};
-constinit const OpDef kMax{.id = "max/1", .attrs = kReduceAttrs, .infer = infer_extreme<true>, .vjp = vjp_extreme,
-                           .plain = plain_extreme<true>, .samples = nonempty_samples};
-constinit const OpDef kMin{.id = "min/1", .attrs = kReduceAttrs, .infer = infer_extreme<false>, .vjp = vjp_extreme,
-                           .plain = plain_extreme<false>, .samples = nonempty_samples};
-constinit const OpDef kProd{.id = "prod/1", .attrs = kReduceAttrs, .infer = infer_prod, .vjp = vjp_prod,
-                            .plain = plain_prod, .samples = prod_samples};
-constinit const OpDef kLogsumexp{.id = "logsumexp/1", .attrs = kReduceAttrs, .infer = infer_logsumexp,
-                                 .vjp = vjp_logsumexp, .plain = plain_logsumexp, .samples = any_samples};
-constinit const OpDef kVar{.id = "var/1", .attrs = kVarAttrs, .infer = infer_var, .vjp = vjp_var,
-                           .plain = plain_var, .samples = var_samples};
+constinit const OpDef kSum{.id = "sum/1",
+                           .attrs = kReduceAttrs,
+                           .infer = infer_sum,
+                           .vjp = vjp_sum,
+                           .plain = plain_sum,
+                           .samples = any_samples};
+constinit const OpDef kMean{.id = "mean/1",
+                            .attrs = kReduceAttrs,
+                            .infer = infer_mean,
+                            .vjp = vjp_mean,
+                            .plain = plain_mean,
+                            .samples = nonempty_samples};
+constinit const OpDef kMax{.id = "max/1",
+                           .attrs = kReduceAttrs,
+                           .infer = infer_extreme<true>,
+                           .vjp = vjp_extreme,
+                           .plain = plain_extreme<true>,
+                           .samples = nonempty_samples};
+constinit const OpDef kMin{.id = "min/1",
+                           .attrs = kReduceAttrs,
+                           .infer = infer_extreme<false>,
+                           .vjp = vjp_extreme,
+                           .plain = plain_extreme<false>,
+                           .samples = nonempty_samples};
+constinit const OpDef kProd{.id = "prod/1",
+                            .attrs = kReduceAttrs,
+                            .infer = infer_prod,
+                            .vjp = vjp_prod,
+                            .plain = plain_prod,
+                            .samples = prod_samples};
+constinit const OpDef kLogsumexp{.id = "logsumexp/1",
+                                 .attrs = kReduceAttrs,
+                                 .infer = infer_logsumexp,
+                                 .vjp = vjp_logsumexp,
+                                 .plain = plain_logsumexp,
+                                 .samples = any_samples};
+constinit const OpDef kVar{.id = "var/1",
+                           .attrs = kVarAttrs,
+                           .infer = infer_var,
+                           .vjp = vjp_var,
+                           .plain = plain_var,
+                           .samples = var_samples};
 
 }  // namespace
 
@@ -305,7 +340,9 @@ Tensor mean(Tensor x, const Axes& axes, bool keepdims) { return apply_reduce(kMe
 Tensor reduce_max(Tensor x, const Axes& axes, bool keepdims) { return apply_reduce(kMax, x, axes, keepdims); }
 Tensor reduce_min(Tensor x, const Axes& axes, bool keepdims) { return apply_reduce(kMin, x, axes, keepdims); }
 Tensor prod(Tensor x, const Axes& axes, bool keepdims) { return apply_reduce(kProd, x, axes, keepdims); }
-Tensor logsumexp(Tensor x, const Axes& axes, bool keepdims) { return apply_reduce(kLogsumexp, x, axes, keepdims); }
+Tensor logsumexp(Tensor x, const Axes& axes, bool keepdims) {
+  return apply_reduce(kLogsumexp, x, axes, keepdims);
+}
 Tensor var(Tensor x, const Axes& axes, bool keepdims, int64_t ddof) {
   return x.valid() ? x.graph().apply(kVar, {x}, AttrList().ints(axes).i(keepdims).i(ddof)) : Tensor();
 }
@@ -315,7 +352,8 @@ Tensor sum_to(Tensor x, const Shape& shape) {
   const int lead = x.rank() - shape.rank();
   const auto fits = broadcast_shapes(x.shape(), shape);
   if (!fits || *fits != x.shape()) {
-    x.graph().fail(invalid("sum_to: shape " + to_string(shape) + " does not broadcast to " + to_string(x.shape())));
+    x.graph().fail(
+        invalid("sum_to: shape " + to_string(shape) + " does not broadcast to " + to_string(x.shape())));
     return {};
   }
   Axes axes;

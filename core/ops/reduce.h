@@ -1,4 +1,5 @@
-// Reductions over any set of axes (empty = all), and cumulative ops. Accumulated in f32 (f64 for f64, i64 for integers).
+// Reductions over any set of axes (empty = all), and cumulative ops. f32 and bf16 are summed in f32, pairwise
+// or in blocks, in an order that depends on the sizes alone; sums and products of integers and bool are i64.
 #pragma once
 
 #include "core/graph/graph.h"
@@ -8,7 +9,8 @@ namespace tenon {
 // Reduced axes are dropped, or kept with size 1.
 Tensor sum(Tensor x, const Axes& axes = {}, bool keepdims = false);
 Tensor mean(Tensor x, const Axes& axes = {}, bool keepdims = false);
-Tensor reduce_max(Tensor x, const Axes& axes = {}, bool keepdims = false);  // gradient shared equally among ties
+// The gradient is shared equally among ties.
+Tensor reduce_max(Tensor x, const Axes& axes = {}, bool keepdims = false);
 Tensor reduce_min(Tensor x, const Axes& axes = {}, bool keepdims = false);
 Tensor prod(Tensor x, const Axes& axes = {}, bool keepdims = false);  // derivative is right at zeros, too
 Tensor logsumexp(Tensor x, const Axes& axes = {}, bool keepdims = false);

@@ -53,8 +53,10 @@ void vjp_cumsum(VjpArgs& a) {
   a.grads[0] = cumsum(a.cotangents[0], axis_of(a.attrs, a.in[0].rank()), !a.attrs.flag("reverse"));
 }
 std::vector<Sample> cumsum_samples() {
-  return {{{sample_f64({3, 5}, -2, 2)}, AttrList().i(1).i(0)},   {{sample_f64({2, 3, 4}, -2, 2)}, AttrList().i(0).i(1)},
-          {{sample_f64({2, 3, 4}, -2, 2)}, AttrList().i(-2).i(0)}, {{sample_f64({1}, -2, 2)}, AttrList().i(0).i(1)},
+  return {{{sample_f64({3, 5}, -2, 2)}, AttrList().i(1).i(0)},
+          {{sample_f64({2, 3, 4}, -2, 2)}, AttrList().i(0).i(1)},
+          {{sample_f64({2, 3, 4}, -2, 2)}, AttrList().i(-2).i(0)},
+          {{sample_f64({1}, -2, 2)}, AttrList().i(0).i(1)},
           {{sample_f64({0, 3}, -2, 2)}, AttrList().i(0).i(0)}};
 }
 
@@ -62,7 +64,8 @@ Status infer_cumprod(const InferArgs& a) { return infer_scan("cumprod", a); }
 Status plain_cumprod(const KernelArgs& a) {
   return scan(a, 1, false, [](auto acc, auto v) { return acc * v; });
 }
-// The scan in log2 n doubling steps (Hillis & Steele 1986); differentiating it is right at zeros, unlike a division by x.
+// The scan in log2 n doubling steps (Hillis & Steele 1986); differentiating it is right at zeros, unlike a
+// division by x.
 void vjp_cumprod(VjpArgs& a) {
   vjp_of_composition(a, [&](std::span<const Tensor> in) -> std::vector<Tensor> {
     Tensor y = in[0];
@@ -81,14 +84,17 @@ std::vector<Sample> cumprod_samples() {
   HostArray zeros_inside = sample_f64({2, 5}, 0.5, 1.5);
   zeros_inside.set(2, 0);
   zeros_inside.set(5, 0), zeros_inside.set(8, 0);
-  return {{{sample_f64({3, 5}, -1.5, 1.2)}, AttrList().i(1)}, {{sample_f64({3, 2, 2}, -1.5, 1.2)}, AttrList().i(0)},
-          {{zeros_inside}, AttrList().i(-1)},                 {{sample_f64({1}, -2, 2)}, AttrList().i(0)},
+  return {{{sample_f64({3, 5}, -1.5, 1.2)}, AttrList().i(1)},
+          {{sample_f64({3, 2, 2}, -1.5, 1.2)}, AttrList().i(0)},
+          {{zeros_inside}, AttrList().i(-1)},
+          {{sample_f64({1}, -2, 2)}, AttrList().i(0)},
           {{sample_f64({0, 3}, -2, 2)}, AttrList().i(0)}};
 }
 
 // Outputs: the largest element so far, and its (lowest) index.
 Status infer_cummax(const InferArgs& a) {
-  if (a.in[0].dtype == DType::boolean) return invalid("cummax: got " + to_string(a.in[0]) + "; cast it to u8 first");
+  if (a.in[0].dtype == DType::boolean)
+    return invalid("cummax: got " + to_string(a.in[0]) + "; cast it to u8 first");
   TN_RETURN_IF_ERROR(normalize_axis("cummax", a.attrs.i("axis"), a.in[0].shape.rank()).status());
   a.out = {a.in[0], {DType::i64, a.in[0].shape}};
   return Status::ok();
@@ -124,12 +130,25 @@ std::vector<Sample> cummax_samples() {
           {{sample_f64({0, 3}, -2, 2)}, AttrList().i(0)}};
 }
 
-constinit const OpDef kCumsum{.id = "cumsum/1", .attrs = kCumsumAttrs, .infer = infer_cumsum, .vjp = vjp_cumsum,
-                              .plain = plain_cumsum, .samples = cumsum_samples};
-constinit const OpDef kCumprod{.id = "cumprod/1", .attrs = kAxisAttrs, .infer = infer_cumprod, .vjp = vjp_cumprod,
-                               .plain = plain_cumprod, .samples = cumprod_samples};
-constinit const OpDef kCummax{.id = "cummax/1", .n_out = 2, .attrs = kAxisAttrs, .infer = infer_cummax,
-                              .vjp = vjp_cummax, .plain = plain_cummax, .samples = cummax_samples};
+constinit const OpDef kCumsum{.id = "cumsum/1",
+                              .attrs = kCumsumAttrs,
+                              .infer = infer_cumsum,
+                              .vjp = vjp_cumsum,
+                              .plain = plain_cumsum,
+                              .samples = cumsum_samples};
+constinit const OpDef kCumprod{.id = "cumprod/1",
+                               .attrs = kAxisAttrs,
+                               .infer = infer_cumprod,
+                               .vjp = vjp_cumprod,
+                               .plain = plain_cumprod,
+                               .samples = cumprod_samples};
+constinit const OpDef kCummax{.id = "cummax/1",
+                              .n_out = 2,
+                              .attrs = kAxisAttrs,
+                              .infer = infer_cummax,
+                              .vjp = vjp_cummax,
+                              .plain = plain_cummax,
+                              .samples = cummax_samples};
 
 }  // namespace
 

@@ -6,7 +6,8 @@
 
 namespace tenon {
 
-// The cumulative ops (reduce_cumulative.cpp) and those that give an index or a truth value (reduce_select.cpp).
+// The cumulative ops (reduce_cumulative.cpp) and those that give an index or a truth value
+// (reduce_select.cpp).
 extern const OpDef* const kCumulativeOps[3];
 extern const OpDef* const kSelectOps[4];
 
@@ -18,8 +19,10 @@ inline DType accumulated_dtype(DType t) { return is_floating(t) ? t : DType::i64
 inline Shape reduced_shape(const Shape& shape, const Axes& axes, bool keepdims) {
   Shape out;
   for (int i = 0; i < shape.rank(); ++i) {
-    if (!axes.contains(i)) out.push_back(shape[i]);
-    else if (keepdims) out.push_back(1);
+    if (!axes.contains(i))
+      out.push_back(shape[i]);
+    else if (keepdims)
+      out.push_back(1);
   }
   return out;
 }
@@ -29,8 +32,8 @@ inline Axes reduced_axes(const Attrs& attrs, int rank) {
   return normalize_axes("reduce", attrs.ints("axes"), rank).value();
 }
 
-// A reduction as two nested walks over the input: `outer` over the kept axes, which is the output's order, and `inner`
-// over the reduced ones.
+// A reduction as two nested walks over the input: `outer` over the kept axes, which is the output's order,
+// and `inner` over the reduced ones.
 struct Walk {
   Shape outer, inner;
   Strides outer_strides, inner_strides;
@@ -51,8 +54,8 @@ struct Walk {
   }
 };
 
-// The sum of a sequence: blocks of 128 terms, added pairwise like the digits of a binary counter. The rounding error
-// grows with log n, and the order depends on n alone.
+// The sum of a sequence: blocks of 128 terms, added pairwise like the digits of a binary counter. The
+// rounding error grows with log n, and the order depends on n alone.
 template <class A>
 class PairwiseSum {
  public:
@@ -83,7 +86,8 @@ class PairwiseSum {
   A partial_[kLevels];
 };
 
-// Undoes the dropping of axes: g, whose axes were reduced, with size 1 in their place; then repeated to `shape`.
+// Undoes the dropping of axes: g, whose axes were reduced, with size 1 in their place; then repeated to
+// `shape`.
 Tensor keep_reduced(Tensor g, const Shape& shape, const Axes& axes);
 Tensor expand_reduced(Tensor g, const Shape& shape, const Axes& axes);
 

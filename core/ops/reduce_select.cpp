@@ -9,7 +9,8 @@ template <bool kAny>
 Status infer_any_all(const InferArgs& a) {
   const std::string_view op = kAny ? "any" : "all";
   if (a.in[0].dtype != DType::boolean)
-    return invalid(std::string(op) + ": got " + to_string(a.in[0]) + "; it wants bool (compare or cast first)");
+    return invalid(std::string(op) + ": got " + to_string(a.in[0]) +
+                   "; it wants bool (compare or cast first)");
   TN_ASSIGN(const Axes axes, normalize_axes(op, a.attrs.ints("axes"), a.in[0].shape.rank()));
   a.out = {{DType::boolean, reduced_shape(a.in[0].shape, axes, a.attrs.flag("keepdims"))}};
   return Status::ok();
@@ -45,7 +46,8 @@ Status infer_arg(const InferArgs& a) {
   TN_ASSIGN(const int axis, normalize_axis(op, a.attrs.i("axis"), x.shape.rank()));
   const Shape shape = reduced_shape(x.shape, Axes{axis}, a.attrs.flag("keepdims"));
   if (x.shape[axis] == 0 && shape.numel() > 0)
-    return invalid(std::string(op) + ": " + to_string(x) + " has no elements along axis " + std::to_string(axis));
+    return invalid(std::string(op) + ": " + to_string(x) + " has no elements along axis " +
+                   std::to_string(axis));
   a.out = {{DType::i64, shape}};
   return Status::ok();
 }
@@ -80,14 +82,26 @@ std::vector<Sample> arg_samples() {
           {{sample_f64({0, 3}, -2, 2)}, AttrList().i(1).i(0)}};
 }
 
-constinit const OpDef kAny{.id = "any/1", .attrs = kReduceAttrs, .infer = infer_any_all<true>,
-                           .plain = plain_any_all<true>, .samples = any_all_samples};
-constinit const OpDef kAll{.id = "all/1", .attrs = kReduceAttrs, .infer = infer_any_all<false>,
-                           .plain = plain_any_all<false>, .samples = any_all_samples};
-constinit const OpDef kArgmax{.id = "argmax/1", .attrs = kArgAttrs, .infer = infer_arg<true>,
-                              .plain = plain_arg<true>, .samples = arg_samples};
-constinit const OpDef kArgmin{.id = "argmin/1", .attrs = kArgAttrs, .infer = infer_arg<false>,
-                              .plain = plain_arg<false>, .samples = arg_samples};
+constinit const OpDef kAny{.id = "any/1",
+                           .attrs = kReduceAttrs,
+                           .infer = infer_any_all<true>,
+                           .plain = plain_any_all<true>,
+                           .samples = any_all_samples};
+constinit const OpDef kAll{.id = "all/1",
+                           .attrs = kReduceAttrs,
+                           .infer = infer_any_all<false>,
+                           .plain = plain_any_all<false>,
+                           .samples = any_all_samples};
+constinit const OpDef kArgmax{.id = "argmax/1",
+                              .attrs = kArgAttrs,
+                              .infer = infer_arg<true>,
+                              .plain = plain_arg<true>,
+                              .samples = arg_samples};
+constinit const OpDef kArgmin{.id = "argmin/1",
+                              .attrs = kArgAttrs,
+                              .infer = infer_arg<false>,
+                              .plain = plain_arg<false>,
+                              .samples = arg_samples};
 
 Tensor apply_arg(const OpDef& op, Tensor x, int axis, bool keepdims) {
   return x.valid() ? x.graph().apply(op, {x}, AttrList().i(axis).i(keepdims)) : Tensor();

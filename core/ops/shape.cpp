@@ -90,8 +90,10 @@ Tensor flatten(Tensor x, int from_axis) {
   Shape shape;
   int64_t rest = 1;
   for (int i = 0; i < x.rank(); ++i) {
-    if (i < from) shape.push_back(x.dim(i));
-    else rest *= x.dim(i);
+    if (i < from)
+      shape.push_back(x.dim(i));
+    else
+      rest *= x.dim(i);
   }
   shape.push_back(rest);
   return reshape(x, shape);
@@ -125,8 +127,8 @@ std::vector<Tensor> split(Tensor x, std::span<const int64_t> sizes, int axis) {
     at += sizes[k];
   }
   if (at == x.dim(a)) return parts;
-  x.graph().fail(invalid("split: the sizes sum to " + std::to_string(at) + ", axis " + std::to_string(a) + " of shape " +
-                         to_string(x.shape()) + " has " + std::to_string(x.dim(a))));
+  x.graph().fail(invalid("split: the sizes sum to " + std::to_string(at) + ", axis " + std::to_string(a) +
+                         " of shape " + to_string(x.shape()) + " has " + std::to_string(x.dim(a))));
   return std::vector<Tensor>(sizes.size());
 }
 

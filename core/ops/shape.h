@@ -1,4 +1,5 @@
-// Shape operations. Those marked [view] only re-address memory where the layout allows it. Negative axes count from the end.
+// Shape operations. Those marked [view] only re-address memory where the layout allows it. Negative axes
+// count from the end.
 #pragma once
 
 #include <optional>
@@ -7,8 +8,8 @@
 
 namespace tenon {
 
-Tensor reshape(Tensor x, const Shape& shape);  // [view] one dimension may be -1
-Tensor flatten(Tensor x, int from_axis = 1);   // x: [B, ...] -> [B, prod(...)]
+Tensor reshape(Tensor x, const Shape& shape);       // [view] one dimension may be -1
+Tensor flatten(Tensor x, int from_axis = 1);        // x: [B, ...] -> [B, prod(...)]
 Tensor transpose(Tensor x, const Axes& perm = {});  // [view] empty: reverse all axes
 Tensor swap_axes(Tensor x, int a, int b);           // [view]
 Tensor squeeze(Tensor x, int axis);

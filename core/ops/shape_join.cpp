@@ -12,8 +12,9 @@ void place(const View& from, const View& to, const Dims& at) {
   for (int i = 0; i < at.size(); ++i) offset += at[i] * to.strides[i];
   dispatch(to.dtype, [&](auto t) {
     using T = decltype(t);
-    for_each_offset<2>(from.shape, {from.strides, to.strides},
-                       [&](int64_t i, int64_t o) { to.template as<T>()[offset + o] = from.template as<T>()[i]; });
+    for_each_offset<2>(from.shape, {from.strides, to.strides}, [&](int64_t i, int64_t o) {
+      to.template as<T>()[offset + o] = from.template as<T>()[i];
+    });
   });
 }
 
@@ -62,7 +63,8 @@ void vjp_concat(VjpArgs& a) {
 }
 std::vector<Sample> concat_samples() {
   return {{{sample_f64({2, 3}, -1, 1), sample_f64({1, 3}, -1, 1, 2)}, AttrList().i(0)},
-          {{sample_f64({2, 3}, -1, 1), sample_f64({2, 1}, -1, 1, 2), sample_f64({2, 0}, -1, 1)}, AttrList().i(-1)},
+          {{sample_f64({2, 3}, -1, 1), sample_f64({2, 1}, -1, 1, 2), sample_f64({2, 0}, -1, 1)},
+           AttrList().i(-1)},
           {{sample_f64({1}, -1, 1)}, AttrList().i(0)},
           {{sample_f64({0, 2}, -1, 1), sample_f64({0, 2}, -1, 1)}, AttrList().i(0)}};
 }
@@ -93,9 +95,12 @@ Status plain_pad(const KernelArgs& a) {
     using T = decltype(t);
     const double value = a.attrs.f("value");
     T fill;
-    if constexpr (std::is_same_v<T, bool>) fill = value != 0;
-    else if constexpr (std::is_integral_v<T>) fill = saturate<T>(value);
-    else fill = store<T>(value);
+    if constexpr (std::is_same_v<T, bool>)
+      fill = value != 0;
+    else if constexpr (std::is_integral_v<T>)
+      fill = saturate<T>(value);
+    else
+      fill = store<T>(value);
     std::fill_n(out.as<T>(), out.numel(), fill);
   });
   place(x, out, a.attrs.dims("low"));

@@ -1,5 +1,5 @@
-// Ops that re-address their input: reshape/1, squeeze/1, unsqueeze/1, transpose/1, broadcast_to/1, slice/1, flip/1; with
-// contiguous/1, which makes a copy, and slice_grad/1, the derivative of slice/1.
+// Ops that re-address their input: reshape/1, squeeze/1, unsqueeze/1, transpose/1, broadcast_to/1, slice/1,
+// flip/1; with contiguous/1, which makes a copy, and slice_grad/1, the derivative of slice/1.
 #include <algorithm>
 
 #include "core/ops/elementwise.h"
@@ -59,15 +59,16 @@ Status infer_squeeze(const InferArgs& a) {
 
 Status infer_unsqueeze(const InferArgs& a) {
   const TensorType& x = a.in[0];
-  if (x.shape.rank() == kMaxRank) return invalid("unsqueeze: " + to_string(x) + " has as many axes as a tensor may have");
+  if (x.shape.rank() == kMaxRank)
+    return invalid("unsqueeze: " + to_string(x) + " has as many axes as a tensor may have");
   TN_ASSIGN(const int axis, normalize_axis("unsqueeze", a.attrs.i("axis"), x.shape.rank() + 1));
   a.out = {x};
   a.out[0].shape.insert(axis, 1);
   return Status::ok();
 }
 
-// Strides of the same elements under another shape. Axes of both shapes are matched in groups of equal size; a group
-// can be split or merged where the input's axes in it lie as if they were one.
+// Strides of the same elements under another shape. Axes of both shapes are matched in groups of equal size;
+// a group can be split or merged where the input's axes in it lie as if they were one.
 std::optional<ViewSpec> view_reshape(const Layout& in, const Attrs&, const TensorType& out) {
   const Shape& to = out.shape;
   if (in.contiguous()) return ViewSpec{0, to.strides()};
@@ -81,8 +82,10 @@ std::optional<ViewSpec> view_reshape(const Layout& in, const Attrs&, const Tenso
     int i_end = i + 1, j_end = j;
     int64_t size = from[i], covered = 1;
     while (covered != size || j_end == j) {
-      if (covered < size || j_end == j) covered *= to[j_end++];
-      else size *= from[i_end++];
+      if (covered < size || j_end == j)
+        covered *= to[j_end++];
+      else
+        size *= from[i_end++];
     }
     for (int k = i; k + 1 < i_end; ++k)
       if (strides[k] != strides[k + 1] * from[k + 1]) return std::nullopt;
@@ -131,8 +134,8 @@ Result<Axes> permutation(std::span<const int64_t> perm, int rank) {
   }
   TN_RETURN_IF_ERROR(normalize_axes("transpose", perm, rank).status());
   if (static_cast<int>(perm.size()) != rank)
-    return invalid("transpose: perm " + to_string(Dims(perm)) + " does not name every axis of a tensor of rank " +
-                   std::to_string(rank));
+    return invalid("transpose: perm " + to_string(Dims(perm)) +
+                   " does not name every axis of a tensor of rank " + std::to_string(rank));
   for (int64_t axis : perm) p.push_back(axis < 0 ? axis + rank : axis);
   return p;
 }
@@ -191,9 +194,12 @@ std::vector<Sample> broadcast_to_samples() {
 
 // --- slice ---
 
-constexpr AttrSpec kSliceAttrs[] = {{"start", AttrKind::ints, true}, {"stop", AttrKind::ints, true}, {"step", AttrKind::ints}};
-constexpr AttrSpec kSliceGradAttrs[] = {
-    {"shape", AttrKind::ints, true}, {"start", AttrKind::ints, true}, {"stop", AttrKind::ints, true}, {"step", AttrKind::ints}};
+constexpr AttrSpec kSliceAttrs[] = {
+    {"start", AttrKind::ints, true}, {"stop", AttrKind::ints, true}, {"step", AttrKind::ints}};
+constexpr AttrSpec kSliceGradAttrs[] = {{"shape", AttrKind::ints, true},
+                                        {"start", AttrKind::ints, true},
+                                        {"stop", AttrKind::ints, true},
+                                        {"step", AttrKind::ints}};
 
 // The range that the attributes mean for a tensor of `shape`, or what is wrong with it.
 Result<SliceRange> slice_range(std::string_view op, const Attrs& attrs, const Shape& shape) {
@@ -204,16 +210,20 @@ Result<SliceRange> slice_range(std::string_view op, const Attrs& attrs, const Sh
   const int rank = shape.rank();
   if (r.step.empty()) r.step = Dims::filled(rank, 1);
   if (r.start.size() != rank || r.stop.size() != rank || r.step.size() != rank)
-    return invalid(std::string(op) + ": start " + to_string(r.start) + ", stop " + to_string(r.stop) + " and step " +
-                   to_string(r.step) + " need one entry for each axis of shape " + to_string(shape));
+    return invalid(std::string(op) + ": start " + to_string(r.start) + ", stop " + to_string(r.stop) +
+                   " and step " + to_string(r.step) + " need one entry for each axis of shape " +
+                   to_string(shape));
   for (int i = 0; i < rank; ++i) {
     const int64_t n = shape[i], start = r.start[i], stop = r.stop[i], step = r.step[i];
     const bool forward = step > 0;
     const bool inside = forward ? start >= 0 && start <= n && stop >= 0 && stop <= n
-                                : start >= -1 && start < std::max<int64_t>(n, 1) && stop >= -1 && stop < std::max<int64_t>(n, 1);
-    if (step == 0 || step == std::numeric_limits<int64_t>::min() || !inside || (!forward && n == 0 && start > stop))
-      return invalid(std::string(op) + ": " + std::to_string(start) + " to " + std::to_string(stop) + " in steps of " +
-                     std::to_string(step) + " does not fit axis " + std::to_string(i) + " of shape " + to_string(shape));
+                                : start >= -1 && start < std::max<int64_t>(n, 1) && stop >= -1 &&
+                                      stop < std::max<int64_t>(n, 1);
+    if (step == 0 || step == std::numeric_limits<int64_t>::min() || !inside ||
+        (!forward && n == 0 && start > stop))
+      return invalid(std::string(op) + ": " + std::to_string(start) + " to " + std::to_string(stop) +
+                     " in steps of " + std::to_string(step) + " does not fit axis " + std::to_string(i) +
+                     " of shape " + to_string(shape));
   }
   return r;
 }
@@ -261,7 +271,8 @@ Status infer_slice_grad(const InferArgs& a) {
   TN_RETURN_IF_ERROR(check_shape("slice_grad", shape));
   TN_ASSIGN(const SliceRange r, slice_range("slice_grad", a.attrs, shape));
   if (sliced_shape(r) != a.in[0].shape)
-    return invalid("slice_grad: the range selects " + to_string(sliced_shape(r)) + ", the input is " + to_string(a.in[0]));
+    return invalid("slice_grad: the range selects " + to_string(sliced_shape(r)) + ", the input is " +
+                   to_string(a.in[0]));
   a.out = {{a.in[0].dtype, shape}};
   return Status::ok();
 }
@@ -272,8 +283,9 @@ Status plain_slice_grad(const KernelArgs& a) {
   dispatch(out.dtype, [&](auto t) {
     using T = decltype(t);
     std::fill_n(out.as<T>(), out.numel(), T{});
-    for_each_offset<2>(g.shape, {g.strides, spec.strides},
-                       [&](int64_t i, int64_t o) { out.template as<T>()[spec.offset + o] = g.template as<T>()[i]; });
+    for_each_offset<2>(g.shape, {g.strides, spec.strides}, [&](int64_t i, int64_t o) {
+      out.template as<T>()[spec.offset + o] = g.template as<T>()[i];
+    });
   });
   return Status::ok();
 }
@@ -282,10 +294,13 @@ void vjp_slice_grad(VjpArgs& a) {
   a.grads[0] = slice(a.cotangents[0], r.start, r.stop, r.step);
 }
 std::vector<Sample> slice_grad_samples() {
-  return {{{sample_f64({2, 5}, -1, 1)}, AttrList().ints(Dims{4, 5}).ints(Dims{1, 0}).ints(Dims{3, 5}).ints(Dims{})},
-          {{sample_f64({3, 2}, -1, 1)}, AttrList().ints(Dims{6, 3}).ints(Dims{5, 2}).ints(Dims{-1, 0}).ints(Dims{-2, -1})},
+  return {{{sample_f64({2, 5}, -1, 1)},
+           AttrList().ints(Dims{4, 5}).ints(Dims{1, 0}).ints(Dims{3, 5}).ints(Dims{})},
+          {{sample_f64({3, 2}, -1, 1)},
+           AttrList().ints(Dims{6, 3}).ints(Dims{5, 2}).ints(Dims{-1, 0}).ints(Dims{-2, -1})},
           {{sample_f64({1}, -1, 1)}, AttrList().ints(Dims{3}).ints(Dims{1}).ints(Dims{2}).ints(Dims{})},
-          {{sample_f64({0, 4}, -1, 1)}, AttrList().ints(Dims{3, 4}).ints(Dims{2, 0}).ints(Dims{2, 4}).ints(Dims{})}};
+          {{sample_f64({0, 4}, -1, 1)},
+           AttrList().ints(Dims{3, 4}).ints(Dims{2, 0}).ints(Dims{2, 4}).ints(Dims{})}};
 }
 
 // --- flip ---
@@ -326,7 +341,10 @@ Status infer_same(const InferArgs& a) {
 Status plain_contiguous(const KernelArgs& a) { return copy_elements(a.in[0], a.out[0]); }
 void vjp_contiguous(VjpArgs& a) { a.grads[0] = a.cotangents[0]; }
 std::vector<Sample> contiguous_samples() {
-  return {{{sample_f64({3, 5}, -1, 1)}}, {{sample_f64({1}, -1, 1)}}, {{sample_f64({}, -1, 1)}}, {{sample_f64({0, 2}, -1, 1)}}};
+  return {{{sample_f64({3, 5}, -1, 1)}},
+          {{sample_f64({1}, -1, 1)}},
+          {{sample_f64({}, -1, 1)}},
+          {{sample_f64({0, 2}, -1, 1)}}};
 }
 
 constinit const OpDef kReshape{.id = "reshape/1",
@@ -396,7 +414,7 @@ Tensor apply_with(const OpDef& op, Tensor x, const AttrList& attrs) {
 
 }  // namespace
 
-constinit const OpDef* const kViewOps[] = {&kReshape, &kSqueeze,   &kUnsqueeze, &kTranspose,  &kBroadcastTo,
+constinit const OpDef* const kViewOps[] = {&kReshape, &kSqueeze,   &kUnsqueeze, &kTranspose, &kBroadcastTo,
                                            &kSlice,   &kSliceGrad, &kFlip,      &kContiguous};
 
 Tensor reshape(Tensor x, const Shape& shape) {
@@ -419,7 +437,8 @@ Tensor contiguous(Tensor x) { return apply_with(kContiguous, x, {}); }
 
 Tensor swap_axes(Tensor x, int a, int b) {
   if (!x.valid()) return {};
-  const auto first = normalize_axis("swap_axes", a, x.rank()), second = normalize_axis("swap_axes", b, x.rank());
+  const auto first = normalize_axis("swap_axes", a, x.rank()),
+             second = normalize_axis("swap_axes", b, x.rank());
   if (!first || !second) {
     x.graph().fail(first ? second.status() : first.status());
     return {};

@@ -105,11 +105,12 @@ TEST_CASE("long sums in f32 keep their digits, in the order of their length alon
   for (size_t i = 0; i < v.size(); ++i) v[i] = 0.1f + static_cast<float>(i % 7), exact += v[i];
   Graph g(*rt);
   const Tensor x = leaf<float>(g, v, {n});
-  CHECK(host(sum(x))[0] == Approx(exact).epsilon(1e-6));
-  CHECK(host(mean(x))[0] == Approx(exact / static_cast<double>(n)).epsilon(1e-6));
+  // Added up one by one these would be off by 1e-3.
+  CHECK(host(sum(x))[0] == Approx(exact).epsilon(1e-5));
+  CHECK(host(mean(x))[0] == Approx(exact / static_cast<double>(n)).epsilon(1e-5));
   const Tensor rows = reshape(x, {1024, 1024});
-  CHECK(host(sum(sum(rows, {1})))[0] == Approx(exact).epsilon(1e-6));
-  CHECK(host(sum(rows, {0}))[5] == Approx(host(sum(transpose(rows), {1}))[5]).epsilon(1e-6));
+  CHECK(host(sum(sum(rows, {1})))[0] == Approx(exact).epsilon(1e-5));
+  CHECK(host(sum(rows, {0}))[5] == Approx(host(sum(transpose(rows), {1}))[5]).epsilon(1e-5));
   // Far from zero a variance by differences of squares would have no digits left.
   const Tensor far = x + 10000.0;
   CHECK(host(var(far))[0] == Approx(4).epsilon(2e-3));

@@ -18,7 +18,9 @@ Tensor leaf(Graph& g, const std::vector<double>& v, const Shape& shape) {
   REQUIRE(array);
   return g.input(*array);
 }
-Tensor leaf(Graph& g, const std::vector<double>& v) { return leaf(g, v, Shape{static_cast<int64_t>(v.size())}); }
+Tensor leaf(Graph& g, const std::vector<double>& v) {
+  return leaf(g, v, Shape{static_cast<int64_t>(v.size())});
+}
 
 std::vector<double> host(Tensor t) {
   REQUIRE(t.valid());
@@ -85,7 +87,7 @@ TEST_CASE("a gradient penalty: the derivative of a function of a derivative") {
   auto rt = runtime();
   Graph g(*rt);
   const Tensor x = leaf(g, {1, 2}), w = leaf(g, {0.5, -1});
-  const Tensor y = sum(w * x * x);         // dy/dx = 2 w x
+  const Tensor y = sum(w * x * x);                  // dy/dx = 2 w x
   const Tensor penalty = sum(square(grad1(y, x)));  // 4 w^2 x^2
   CHECK(host(grad1(penalty, w)) == std::vector<double>{4, -32});
   CHECK(host(grad1(penalty, x)) == std::vector<double>{2, 16});
@@ -150,7 +152,9 @@ TEST_CASE("a custom gradient replaces the derivative and can be differentiated i
   const Tensor x = leaf(g, {1, 2}), w = leaf(g, {3, 4});
   // Value x^2; derivative in x: g x^3; none in w.
   const Tensor xs[] = {x, w};
-  const Tensor y = custom_gradient(square(x), xs, [x](Tensor c) { return std::vector<Tensor>{c * x * x * x, Tensor()}; });
+  const Tensor y = custom_gradient(square(x), xs, [x](Tensor c) {
+    return std::vector<Tensor>{c * x * x * x, Tensor()};
+  });
   CHECK(host(y) == std::vector<double>{1, 4});
   const Tensor d = grad1(sum(y * w), x);
   CHECK(host(d) == std::vector<double>{3, 32});
@@ -163,7 +167,8 @@ TEST_CASE("a custom gradient inside the rule of another") {
   Graph g(*rt);
   const Tensor x = leaf(g, {2});
   const Tensor y = custom_gradient(x, {&x, 1}, [x](Tensor c) {
-    const Tensor inner = custom_gradient(c * x, {&x, 1}, [](Tensor d) { return std::vector<Tensor>{d * 7.0}; });
+    const Tensor inner =
+        custom_gradient(c * x, {&x, 1}, [](Tensor d) { return std::vector<Tensor>{d * 7.0}; });
     return std::vector<Tensor>{inner};
   });
   const Tensor d = grad1(y, x);
@@ -242,18 +247,42 @@ TEST_CASE("mistakes are reported once, with the op, both types and what to do") 
     INFO(text);
     for (std::string_view p : parts) CHECK(text.find(p) != std::string::npos);
   };
-  contains(error([](Graph& g) { return leaf(g, {1, 2}) + leaf(g, {1, 2, 3}); }), {"add:", "[2]", "[3]", "broadcast"});
-  contains(error([](Graph& g) { return leaf(g, {1, 2}) * cast(leaf(g, {1}), DType::f32); }), {"mul:", "f64[2]", "f32[1]", "cast"});
+  contains(error([](Graph& g) {
+             return leaf(g, {1, 2}) + leaf(g, {1, 2, 3});
+           }),
+           {"add:", "[2]", "[3]", "broadcast"});
+  contains(error([](Graph& g) {
+             return leaf(g, {1, 2}) * cast(leaf(g, {1}), DType::f32);
+           }),
+           {"mul:", "f64[2]", "f32[1]", "cast"});
   contains(error([](Graph& g) { return exp(cast(leaf(g, {1}), DType::i64)); }), {"exp:", "i64[1]", "cast"});
   contains(error([](Graph& g) { return sum(leaf(g, {1}), {1}); }), {"sum:", "axis 1", "rank 1"});
   contains(error([](Graph& g) { return sum(leaf(g, {1}, {1, 1}), {0, -2}); }), {"sum:", "twice"});
-  contains(error([](Graph& g) { return reduce_max(leaf(g, {}, {2, 0}), {1}); }), {"max:", "no elements", "f64[2, 0]"});
+  contains(error([](Graph& g) {
+             return reduce_max(leaf(g, {}, {2, 0}), {1});
+           }),
+           {"max:", "no elements", "f64[2, 0]"});
   contains(error([](Graph& g) { return var(leaf(g, {1}), {}, false, 1); }), {"var:", "ddof 1"});
-  contains(error([](Graph& g) { return reshape(leaf(g, {1, 2, 3}), Shape{2, -1}); }), {"reshape:", "f64[3]", "[2, -1]"});
-  contains(error([](Graph& g) { return reshape(leaf(g, {}, {0, 3}), Shape{0, -1}); }), {"reshape:", "[0, -1]"});
-  contains(error([](Graph& g) { return transpose(leaf(g, {1, 2}, {1, 2}), {0}); }), {"transpose:", "[0]", "rank 2"});
-  contains(error([](Graph& g) { return broadcast_to(leaf(g, {1, 2}), Shape{3}); }), {"broadcast_to:", "f64[2]", "[3]"});
-  contains(error([](Graph& g) { return broadcast_to(leaf(g, {1}), Shape{1LL << 40, 1LL << 40}); }), {"broadcast_to:", "memory"});
+  contains(error([](Graph& g) {
+             return reshape(leaf(g, {1, 2, 3}), Shape{2, -1});
+           }),
+           {"reshape:", "f64[3]", "[2, -1]"});
+  contains(error([](Graph& g) {
+             return reshape(leaf(g, {}, {0, 3}), Shape{0, -1});
+           }),
+           {"reshape:", "[0, -1]"});
+  contains(error([](Graph& g) {
+             return transpose(leaf(g, {1, 2}, {1, 2}), {0});
+           }),
+           {"transpose:", "[0]", "rank 2"});
+  contains(error([](Graph& g) {
+             return broadcast_to(leaf(g, {1, 2}), Shape{3});
+           }),
+           {"broadcast_to:", "f64[2]", "[3]"});
+  contains(error([](Graph& g) {
+             return broadcast_to(leaf(g, {1}), Shape{1LL << 40, 1LL << 40});
+           }),
+           {"broadcast_to:", "memory"});
   contains(error([](Graph& g) { return slice(leaf(g, {1, 2}), {0}, {3}); }), {"slice:", "axis 0", "[2]"});
   contains(error([](Graph& g) { return slice(leaf(g, {1, 2}), {0}, {2}, {0}); }), {"slice:", "steps of 0"});
   contains(error([](Graph& g) { return narrow(leaf(g, {1, 2}), 0, 1, 2); }), {"narrow:", "axis 0"});
@@ -264,7 +293,8 @@ TEST_CASE("mistakes are reported once, with the op, both types and what to do") 
              return concat(xs, 0);
            }),
            {"concat:", "f64[1, 2]", "f64[1, 3]", "axis 0"});
-  contains(error([](Graph& g) { return where(leaf(g, {1}), leaf(g, {1}), leaf(g, {1})); }), {"where:", "bool"});
+  contains(error([](Graph& g) { return where(leaf(g, {1}), leaf(g, {1}), leaf(g, {1})); }),
+           {"where:", "bool"});
   contains(error([](Graph& g) { return gather(leaf(g, {1}), leaf(g, {0})); }), {"gather:", "i64", "f64[1]"});
   contains(error([](Graph& g) { return clamp(leaf(g, {1}), 2, 1); }), {"clamp:", "min"});
   contains(error([](Graph& g) {
@@ -290,7 +320,8 @@ TEST_CASE("indices out of range are errors that name them") {
     const Tensor y = gather(x, cast(leaf(g, {0, bad}), DType::i64));
     const std::string message = y.valid() ? g.to_host(y).status().message() : g.status().message();
     INFO(message);
-    CHECK(message.find("index " + std::to_string(static_cast<int>(bad)) + " at position 1") != std::string::npos);
+    CHECK(message.find("index " + std::to_string(static_cast<int>(bad)) + " at position 1") !=
+          std::string::npos);
     CHECK(message.find("[0, 3)") != std::string::npos);
   }
 }

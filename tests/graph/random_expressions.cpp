@@ -1,4 +1,5 @@
-// Random graphs of element-wise ops, reductions and views: fused, unfused, with each pass off, and eager, all bits agree.
+// Random graphs of element-wise ops, reductions and views: fused, unfused, with each pass off, and eager, all
+// bits agree.
 #include <catch2/catch_test_macros.hpp>
 #include <cstdlib>
 #include <cstring>
@@ -19,7 +20,8 @@ class Builder {
   std::vector<Tensor> build() {
     const int64_t rows = pick(1, 6), columns = pick(1, 40);
     std::vector<Tensor> leaves;
-    for (const Shape& s : {Shape{rows, columns}, Shape{columns}, Shape{rows, 1}, Shape{}, Shape{columns, rows}})
+    for (const Shape& s :
+         {Shape{rows, columns}, Shape{columns}, Shape{rows, 1}, Shape{}, Shape{columns, rows}})
       leaves.push_back(leaf(s));
     pool_ = leaves;
     pool_.back() = transpose(pool_.back());
@@ -41,7 +43,8 @@ class Builder {
   Tensor leaf(const Shape& shape) {
     HostArray h(dtype_, shape);
     for (int64_t i = 0; i < h.numel(); ++i)
-      h.set(i, is_floating(dtype_) ? std::uniform_real_distribution<double>(-2, 2)(rng_) : static_cast<double>(pick(-9, 9)));
+      h.set(i, is_floating(dtype_) ? std::uniform_real_distribution<double>(-2, 2)(rng_)
+                                   : static_cast<double>(pick(-9, 9)));
     auto a = Array::from_host(g_.backend(), h);
     REQUIRE(a);
     return g_.input(*a);
@@ -75,41 +78,69 @@ class Builder {
   Tensor unary(Tensor x) {
     if (!is_floating(dtype_)) {
       switch (pick(0, 4)) {
-        case 0: return neg(x);
-        case 1: return abs(x);
-        case 2: return square(x);
-        case 3: return sign(x);
-        default: return relu(x);
+        case 0:
+          return neg(x);
+        case 1:
+          return abs(x);
+        case 2:
+          return square(x);
+        case 3:
+          return sign(x);
+        default:
+          return relu(x);
       }
     }
     switch (pick(0, 15)) {
-      case 0: return neg(x);
-      case 1: return tanh(x);
-      case 2: return sigmoid(x);
-      case 3: return exp(clamp(x, -3, 3));
-      case 4: return log1p(abs(x));
-      case 5: return sqrt(abs(x) + 0.5);
-      case 6: return square(tanh(x));
-      case 7: return relu(x);
-      case 8: return gelu(x);
-      case 9: return silu(x);
-      case 10: return softplus(x);
-      case 11: return sin(x);
-      case 12: return erf(x);
-      case 13: return leaky_relu(x, 0.1);
-      case 14: return round_ste(x);
-      default: return cast(cast(x, DType::f32), dtype_);
+      case 0:
+        return neg(x);
+      case 1:
+        return tanh(x);
+      case 2:
+        return sigmoid(x);
+      case 3:
+        return exp(clamp(x, -3, 3));
+      case 4:
+        return log1p(abs(x));
+      case 5:
+        return sqrt(abs(x) + 0.5);
+      case 6:
+        return square(tanh(x));
+      case 7:
+        return relu(x);
+      case 8:
+        return gelu(x);
+      case 9:
+        return silu(x);
+      case 10:
+        return softplus(x);
+      case 11:
+        return sin(x);
+      case 12:
+        return erf(x);
+      case 13:
+        return leaky_relu(x, 0.1);
+      case 14:
+        return round_ste(x);
+      default:
+        return cast(cast(x, DType::f32), dtype_);
     }
   }
   Tensor binary(Tensor a, Tensor b) {
     switch (pick(0, is_floating(dtype_) ? 6 : 4)) {
-      case 0: return a + b;
-      case 1: return a - b;
-      case 2: return tanh_or(a) * b;
-      case 3: return minimum(a, b);
-      case 4: return maximum(a, b);
-      case 5: return a / (square(b) + 1.0);
-      default: return pow(abs(tanh(a)) + 0.5, tanh(b));
+      case 0:
+        return a + b;
+      case 1:
+        return a - b;
+      case 2:
+        return tanh_or(a) * b;
+      case 3:
+        return minimum(a, b);
+      case 4:
+        return maximum(a, b);
+      case 5:
+        return a / (square(b) + 1.0);
+      default:
+        return pow(abs(tanh(a)) + 0.5, tanh(b));
     }
   }
   Tensor tanh_or(Tensor a) { return is_floating(dtype_) ? tanh(a) : a; }
@@ -135,7 +166,8 @@ std::vector<HostArray> run(const RuntimeOptions& o, uint32_t seed, DType dtype, 
 
 TEST_CASE("random expressions do not depend on how they are run") {
   const char* given = std::getenv("TENON_TEST_SEED");
-  const uint32_t base = given ? static_cast<uint32_t>(std::strtoul(given, nullptr, 10)) : std::random_device{}();
+  const uint32_t base =
+      given ? static_cast<uint32_t>(std::strtoul(given, nullptr, 10)) : std::random_device{}();
   for (uint32_t k = 0; k < 24; ++k) {
     const uint32_t seed = base + k;
     for (DType dtype : {DType::f32, DType::f64, DType::bf16, DType::i32}) {

@@ -29,7 +29,8 @@ struct Spaced {
 
 }  // namespace
 
-Result<std::vector<HostArray>> run_plain(const OpDef& op, std::span<const HostArray> in, const AttrList& attrs) {
+Result<std::vector<HostArray>> run_plain(const OpDef& op, std::span<const HostArray> in,
+                                         const AttrList& attrs) {
   std::vector<TensorType> types, out_types;
   std::vector<View> views, out_views;
   for (const HostArray& a : in) {
@@ -82,12 +83,15 @@ Tensor present(Graph& g, const HostArray& value, Style style) {
     if (style != Style::spaced) return input(g, value);
     HostArray three(value.dtype(), {3});
     for (int64_t i = 0; i < 3; ++i) three.set(i, i == 1 ? value.at(0) : kGap);
-    if (value.dtype() == DType::i64) three.as<int64_t>()[1] = value.as<int64_t>()[0];  // keys need all their bits
+    if (value.dtype() == DType::i64)
+      three.as<int64_t>()[1] = value.as<int64_t>()[0];  // keys need all their bits
     return reshape(slice(input(g, three), {1}, {2}), Shape{});
   }
   switch (style) {
-    case Style::dense: return input(g, value);
-    case Style::transposed: return transpose(input(g, plain("transpose/1", {value}, AttrList().ints(Dims{}))));
+    case Style::dense:
+      return input(g, value);
+    case Style::transposed:
+      return transpose(input(g, plain("transpose/1", {value}, AttrList().ints(Dims{}))));
     case Style::flipped: {
       Axes all;
       for (int i = 0; i < value.shape().rank(); ++i) all.push_back(i);
@@ -104,7 +108,8 @@ Tensor present(Graph& g, const HostArray& value, Style style) {
         if (used.at(i) == 0) memory.set(i, kGap);
       return slice(input(g, memory), s.start, s.stop, s.step);
     }
-    case Style::repeated: break;
+    case Style::repeated:
+      break;
   }
   if (value.numel() == 0) return input(g, value);
   Dims stop = value.shape();
@@ -149,8 +154,9 @@ std::string difference(const HostArray& got, const HostArray& expected, double t
     const double x = got.at(i), y = expected.at(i);
     if (x == y || (std::isnan(x) && std::isnan(y))) continue;
     if (std::abs(x - y) <= tolerance * (std::abs(y) + mean)) continue;
-    return "element " + std::to_string(i) + " of " + to_string(b) + " is " + std::to_string(x) + ", expected " +
-           std::to_string(y) + " (off by " + std::to_string((x - y) / (std::abs(y) + mean) * 1e6) + "e-6)";
+    return "element " + std::to_string(i) + " of " + to_string(b) + " is " + std::to_string(x) +
+           ", expected " + std::to_string(y) + " (off by " +
+           std::to_string((x - y) / (std::abs(y) + mean) * 1e6) + "e-6)";
   }
   return {};
 }

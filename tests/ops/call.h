@@ -12,17 +12,19 @@
 namespace tenon::test {
 
 // Outputs of the op's own kernel for dense inputs.
-Result<std::vector<HostArray>> run_plain(const OpDef& op, std::span<const HostArray> in, const AttrList& attrs);
+Result<std::vector<HostArray>> run_plain(const OpDef& op, std::span<const HostArray> in,
+                                         const AttrList& attrs);
 // The same where it must succeed.
 HostArray plain(std::string_view op, std::vector<HostArray> in, const AttrList& attrs = {});
 
 // How an input is laid out before the op sees it.
 enum class Style : uint8_t { dense, transposed, flipped, spaced, repeated };
-inline constexpr Style kStyles[] = {Style::dense, Style::transposed, Style::flipped, Style::spaced, Style::repeated};
+inline constexpr Style kStyles[] = {Style::dense, Style::transposed, Style::flipped, Style::spaced,
+                                    Style::repeated};
 std::string_view name_of(Style s);
 
-// The value as a graph leaf with views on top, so that a kernel meets it in this style. `repeated` has the first slice
-// of the first axis everywhere: see `repeat_first`.
+// The value as a graph leaf with views on top, so that a kernel meets it in this style. `repeated` has the
+// first slice of the first axis everywhere: see `repeat_first`.
 Tensor present(Graph& g, const HostArray& value, Style style);
 HostArray repeat_first(const HostArray& value);
 

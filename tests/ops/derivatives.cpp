@@ -15,7 +15,8 @@ namespace {
 std::vector<size_t> differentiated(const Sample& s) {
   std::vector<size_t> which;
   for (size_t i = 0; i < s.in.size(); ++i)
-    if (s.in[i].dtype() == DType::f64 && std::find(s.constant.begin(), s.constant.end(), static_cast<int>(i)) == s.constant.end())
+    if (s.in[i].dtype() == DType::f64 &&
+        std::find(s.constant.begin(), s.constant.end(), static_cast<int>(i)) == s.constant.end())
       which.push_back(i);
   return which;
 }
@@ -39,13 +40,14 @@ double projection(const OpDef& op, const std::vector<HostArray>& in, const AttrL
   return sum;
 }
 
-// The projection's gradients as graph, and the projection of those: s = sum_i <grad_i, v_i>, with its gradients.
+// The projection's gradients as graph, and the projection of those: s = sum_i <grad_i, v_i>, with its
+// gradients.
 struct Derivatives {
   std::vector<HostArray> first, second;
   double s = 0;
 };
-Result<Derivatives> differentiate(Runtime& rt, const OpDef& op, const std::vector<HostArray>& in, const AttrList& attrs,
-                                  const std::vector<size_t>& which) {
+Result<Derivatives> differentiate(Runtime& rt, const OpDef& op, const std::vector<HostArray>& in,
+                                  const AttrList& attrs, const std::vector<size_t>& which) {
   Graph g(rt);
   std::vector<Tensor> inputs, xs;
   for (const HostArray& a : in) inputs.push_back(input(g, a));
@@ -74,9 +76,12 @@ Result<Derivatives> differentiate(Runtime& rt, const OpDef& op, const std::vecto
   Derivatives d;
   for (size_t i = 0; i < arrays.size(); ++i) {
     TN_ASSIGN(HostArray h, arrays[i].to_host());
-    if (i < first.size()) d.first.push_back(std::move(h));
-    else if (i + 1 < arrays.size()) d.second.push_back(std::move(h));
-    else d.s = h.at(0);
+    if (i < first.size())
+      d.first.push_back(std::move(h));
+    else if (i + 1 < arrays.size())
+      d.second.push_back(std::move(h));
+    else
+      d.s = h.at(0);
   }
   return d;
 }
@@ -154,7 +159,8 @@ TEST_CASE("second derivatives match central differences of the first") {
         got += dot(d->second[k], direction);
         scale += largest(d->second[k]);
       }
-      const auto plus = differentiate(*rt, op, up, s.attrs, which), minus = differentiate(*rt, op, down, s.attrs, which);
+      const auto plus = differentiate(*rt, op, up, s.attrs, which),
+                 minus = differentiate(*rt, op, down, s.attrs, which);
       REQUIRE(plus);
       REQUIRE(minus);
       const double expected = (plus->s - minus->s) / (2 * h);
@@ -179,7 +185,8 @@ TEST_CASE("lazy and eager runs give the same bits") {
       for (size_t k = 0; k < a->size(); ++k) CHECK(same_bits((*a)[k], (*b)[k]));
       const std::vector<size_t> which = differentiated(s);
       if (!op->vjp || which.empty()) continue;
-      const auto da = differentiate(*lazy, *op, s.in, s.attrs, which), db = differentiate(*eager, *op, s.in, s.attrs, which);
+      const auto da = differentiate(*lazy, *op, s.in, s.attrs, which),
+                 db = differentiate(*eager, *op, s.in, s.attrs, which);
       REQUIRE(da);
       REQUIRE(db);
       for (size_t k = 0; k < which.size(); ++k) {

@@ -1,4 +1,5 @@
-// Every op on the device under test gives what its plain kernel gives: dense, strided, empty, of size 1, in every dtype.
+// Every op on the device under test gives what its plain kernel gives: dense, strided, empty, of size 1, in
+// every dtype.
 #include <catch2/catch_test_macros.hpp>
 #include <set>
 
@@ -25,7 +26,8 @@ std::vector<HostArray> floats_as(const std::vector<HostArray>& in, DType t) {
 }
 
 // Compares the device with the plain kernel on the same inputs; both must succeed or both fail.
-void compare(Runtime& rt, const OpDef& op, const std::vector<HostArray>& in, const AttrList& attrs, Style style) {
+void compare(Runtime& rt, const OpDef& op, const std::vector<HostArray>& in, const AttrList& attrs,
+             Style style) {
   INFO("inputs " << name_of(style));
   const auto expected = run_plain(op, in, attrs);
   const auto got = run_device(rt, op, in, attrs, style);
@@ -84,7 +86,8 @@ TEST_CASE("values on repeated inputs (stride 0)") {
     for (const Sample& s : op->samples()) {
       INFO(op->id << ", sample " << index++);
       // Elsewhere the first axis may be one whose repetition has no meaning (a singular matrix).
-      const bool batched = std::all_of(s.in.begin(), s.in.end(), [](const HostArray& a) { return a.shape().rank() >= 3; });
+      const bool batched =
+          std::all_of(s.in.begin(), s.in.end(), [](const HostArray& a) { return a.shape().rank() >= 3; });
       if (!op->elementwise && !batched) continue;
       std::vector<HostArray> in;
       for (const HostArray& a : s.in) in.push_back(repeat_first(a));
@@ -110,6 +113,45 @@ TEST_CASE("empty tensors and tensors of size 1, wherever the shape rule accepts 
         if (!op->infer({types, Attrs(op->attrs, s.attrs.words()), out}).is_ok()) continue;
         INFO("size " << size);
         compare(*rt, *op, in, s.attrs, Style::dense);
+      }
+    }
+  }
+}
+
+// The sample's values over and over, in another shape.
+HostArray refill(const HostArray& a, const Shape& shape) {
+  HostArray out(a.dtype(), shape);
+  for (int64_t i = 0; i < out.numel(); ++i) out.set(i, a.at((i * 7 + i / 31) % a.numel()));
+  return out;
+}
+
+TEST_CASE("element-wise ops and reductions at sizes of several tiles") {
+  auto rt = runtime();
+  for (const OpDef* op : ops_under_test()) {
+    const bool reduces = !op->attrs.empty() && op->attrs[0].name == "axes" && !op->view;
+    if (!op->elementwise && !reduces) continue;
+    INFO(op->id);
+    const Sample s = op->samples()[0];
+    for (DType t : {DType::f64, DType::f32, DType::bf16}) {
+      if (t != DType::f64 && !has_floating_input(s)) continue;
+      INFO(name_of(t));
+      const std::vector<HostArray> base = floats_as(s.in, t);
+      if (reduces) {
+        for (const Axes& axes : {Axes{}, Axes{0}, Axes{1}, Axes{0, 2}, Axes{1, 2}, Axes{2}}) {
+          AttrList attrs = AttrList().ints(axes).i(0);
+          if (op->attrs.size() > 2) attrs.i(1);  // var: ddof
+          INFO("axes " << to_string(axes));
+          for (Style style : {Style::dense, Style::transposed, Style::flipped})
+            compare(*rt, *op, {refill(base[0], {3, 37, 517})}, attrs, style);
+        }
+        continue;
+      }
+      for (const Shape& last : {Shape{7, 517}, Shape{517}, Shape{7, 1}, Shape{}}) {
+        std::vector<HostArray> in;
+        for (const HostArray& a : base)
+          in.push_back(refill(a, in.size() + 1 == base.size() ? last : Shape{7, 517}));
+        for (Style style : {Style::dense, Style::transposed, Style::spaced})
+          compare(*rt, *op, in, s.attrs, style);
       }
     }
   }
@@ -160,7 +202,9 @@ TEST_CASE("integer types take the same values") {
           }
           HostArray whole(t, a.shape());
           for (int64_t i = 0; i < a.numel(); ++i)
-            whole.set(i, is_integer(t) ? std::abs(std::floor(4 * a.at(i))) * (i % 2 && t != DType::u8 ? -1 : 1) : a.at(i) > 0);
+            whole.set(i, is_integer(t)
+                             ? std::abs(std::floor(4 * a.at(i))) * (i % 2 && t != DType::u8 ? -1 : 1)
+                             : a.at(i) > 0);
           in.push_back(whole);
         }
         INFO(name_of(t));

@@ -1,4 +1,4 @@
-// The device under test. TENON_TEST_DEVICE names it (cpu, the default, or reference); TENON_EAGER=1 runs eagerly.
+// The device under test: TENON_TEST_DEVICE names it (cpu, the default, or reference). TENON_EAGER=1: eager.
 #pragma once
 
 #include <memory>
