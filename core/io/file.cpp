@@ -34,7 +34,8 @@ uint32_t extend_crc32(uint32_t crc, const void* data, size_t size) {
 }  // namespace
 
 Status file_error(std::string_view what, const std::string& path, int error_number) {
-  const Code code = error_number == ENOENT ? Code::not_found : Code::invalid;
+  const bool machine = error_number == ENOSPC || error_number == EDQUOT || error_number == EFBIG || error_number == EIO;
+  const Code code = error_number == ENOENT ? Code::not_found : machine ? Code::state : Code::invalid;
   return {code, std::string(what) + " '" + path + "': " + std::system_category().message(error_number)};
 }
 

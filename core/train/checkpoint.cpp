@@ -275,7 +275,7 @@ Result<Checkpoint> load_checkpoint(const std::string& path) {
   if (loaded) return loaded;
   const Status status = std::move(loaded).status();
   const auto other = newest_whole(folder);
-  return Status(status.code(), status.message() + (other ? "; the checkpoint '" + *other + "' is whole"
+  return Status(status.code(), status.message() + (other ? "; the checkpoint '" + *other + "' is whole (remove the damaged one to go on from it)"
                                                          : "; there is no other whole checkpoint beside it"));
 }
 

@@ -65,7 +65,9 @@ Result<Summary> fit(Experiment& e, RunFolder* folder, Observer& observer, int64_
   int64_t step = first_step;
   while (step < total) {
     const Clock::time_point before = Clock::now();
-    TN_ASSIGN(const StepResult r, training_step(e, graph, step));
+    auto result = training_step(e, graph, step);
+    if (!result) return std::move(result).status().at("step " + std::to_string(step + 1));
+    const StepResult& r = *result;
     const double took = seconds_since(before);
     step_ms.push_back(took * 1e3);
     ++step;

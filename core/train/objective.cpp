@@ -84,7 +84,7 @@ Result<std::vector<NamedTensor>> Objective::roles(Graph& graph, Pass& pass, cons
     const std::string role = d.roles[i]->name;
     if (const auto it = term.bind.find(role); it != term.bind.end()) {
       auto t = resolve(graph, pass, it->second);
-      if (!t) return std::move(t).status().at(term.where + ": role '" + role + "'");
+      if (!t) return std::move(t).status().at("role '" + role + "'");
       out.push_back({role, *t});
       continue;
     }
@@ -92,7 +92,7 @@ Result<std::vector<NamedTensor>> Objective::roles(Graph& graph, Pass& pass, cons
       const auto it = term.bind.find(role + std::to_string(many));
       if (it == term.bind.end()) break;
       auto t = resolve(graph, pass, it->second);
-      if (!t) return std::move(t).status().at(term.where + ": role '" + it->first + "'");
+      if (!t) return std::move(t).status().at("role '" + it->first + "'");
       out.push_back({it->first, *t});
     }
     const auto is = [&](std::initializer_list<const char*> names) {

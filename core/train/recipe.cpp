@@ -53,7 +53,8 @@ std::string Recipe::where(std::string_view field_path) const {
     auto it = places.find(canonical);
     if (it == places.end()) {
       it = places.find(canonical + "[0]");
-      if (it != places.end()) canonical += "[0]";
+      const auto below = places.lower_bound(canonical + "[0].");  // --set made it: only what it set has a place
+      if (it != places.end() || (below != places.end() && below->first.starts_with(canonical + "[0]."))) canonical += "[0]";
     }
     if (it != places.end()) found = it->second;
     canonical += '.';

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/base/nearest.h"
+#include "core/data/readers.h"
 #include "core/train/recipe.h"
 #include "core/train/recipe_text.h"
 #include "core/train/schedule.h"
@@ -253,6 +254,7 @@ class Checker {
   }
 
   Status check_data(const proto::Data& d, const std::string& path) {
+    if (const auto format = find_format(d.format()); !format) return fail(path + ".format", format.status().message());
     if (d.format() != "synthetic" && d.files_size() == 0)
       return fail(path, "data of format '" + d.format() + "' needs 'files'");
     for (const auto& [split, name] : {std::pair(d.has_test_split() ? &d.test_split() : nullptr, "test"),

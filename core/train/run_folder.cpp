@@ -27,7 +27,10 @@ Result<RunFolder> RunFolder::open(const std::string& dir, bool resume, const Rec
   r.dir_ = dir;
   const bool occupied = fs::exists(dir + "/metrics.jsonl") || fs::exists(dir + "/checkpoints");
   if (occupied && !resume)
-    return invalid("'" + dir + "' already holds a run; continue it with --resume, or choose another folder with --out");
+    return invalid("'" + dir + "' already holds a run; " +
+                   (latest_checkpoint(dir + "/checkpoints") ? "continue it with --resume, or choose"
+                                                            : "it has no checkpoint to go on from: remove it, or choose") +
+                   " another folder with --out");
   if (resume) {
     auto last = latest_checkpoint(dir + "/checkpoints");
     if (!last) return std::move(last).status().at("--resume");
@@ -93,6 +96,16 @@ Status RunFolder::save(Experiment& e, int64_t step, const MetricValues& metrics)
     }
   }
   return prune_checkpoints(dir, keep.keep());
+}
+
+void RunFolder::discard_if_unused() {
+  std::error_code ignored;
+  if (!last_.empty() || fs::file_size(dir_ + "/metrics.jsonl", ignored) != 0) return;
+  lines_.reset();
+  const std::string events = events_ ? events_->path() : "";
+  events_.reset();
+  for (const std::string& path : {dir_ + "/metrics.jsonl", dir_ + "/recipe.txtpb", events, dir_ + "/checkpoints", dir_})
+    if (!path.empty()) fs::remove(path, ignored);  // a folder with anything else in it stays
 }
 
 Status restore_checkpoint(const std::string& path, Experiment& e, int64_t* step) {

@@ -26,6 +26,9 @@ class RunFolder {
   Status log(int64_t step, const MetricValues& values);
   // Writes a checkpoint after `step` steps; `metrics` are those of its evaluation (for checkpoint.best).
   Status save(Experiment& e, int64_t step, const MetricValues& metrics);
+  // After a failure: removes the folder if the run came to nothing, no metric and no checkpoint, so that another try is
+  // not refused because of it.
+  void discard_if_unused();
 
  private:
   Status open_logs(int64_t from_step);

@@ -82,7 +82,10 @@ int main(int argc, char** argv) {
     return 2;
   }
   try {
-    return run();
+    const int code = run();
+    if ((std::fflush(stdout) != 0 || std::ferror(stdout)) && code == 0)
+      return report({tenon::Code::state, "the output can't be written (is the disk full?)"});
+    return code;
   } catch (const std::exception& e) {  // out of memory and the like, from a library
     std::fprintf(stderr, "tenon: %s\n", e.what());
     return 1;

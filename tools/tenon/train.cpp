@@ -74,7 +74,10 @@ int train(const TrainFlags& flags) {
   Progress::catch_interrupts();
   auto summary = fit(e, &*folder, progress, first);
   progress.finish();
-  if (!summary) return report(summary.status());
+  if (!summary) {
+    folder->discard_if_unused();
+    return report(summary.status());
+  }
   return print(*summary, flags.json);
 }
 
