@@ -115,6 +115,16 @@ class Scores {
   Shape mask_shape_;
 };
 
+// Splits heads over threads, with one thread for each product: on several, oneDNN's sums would depend on
+// their number.
+template <class F>
+void for_each_unit(Context& context, int threads, int64_t n, F&& f) {
+  const Context alone{.threads = 1, .dnnl = nullptr};
+  if (std::min<int64_t>(threads, n) <= 1) use_threads(alone);
+  parallel_for(threads, n, 1, f);
+  use_threads(context);
+}
+
 class AttentionKernel final : public Kernel {
  public:
   AttentionKernel(Context& context, const Piece& piece)
@@ -128,30 +138,31 @@ class AttentionKernel final : public Kernel {
     const Extents& e = scores_.e;
     float* const result = static_cast<float*>(places_.address(0, out, scratch));
     float* const lse = static_cast<float*>(places_.address(1, out, scratch));
-    parallel_for(buffers_.threads(context_), e.batch * scores_.blocks(), 1, [&](int64_t begin, int64_t end) {
-      float* const p = buffers_.mine(scratch);
-      for (int64_t unit = begin; unit < end; ++unit) {
-        const int64_t b = unit / scores_.blocks(), i = unit % scores_.blocks();
-        const int64_t rows = scores_.rows_of(i), width = scores_.visible_in(i),
-                      first = b * e.t + i * scores_.block;
-        scores_.compute(in, b, i, p);
-        for (int64_t r = 0; r < rows; ++r) {
-          float* const row = p + r * width;
-          const auto n = static_cast<size_t>(width);
-          const float max = ops.max(row, n);
-          if (max == -std::numeric_limits<float>::infinity()) {
-            std::fill_n(row, n, 0.0f);
-            lse[first + r] = max;
-            continue;
-          }
-          const float sum = ops.exp_sum(row, n, max, row);
-          ops.scale(row, n, 1 / sum, row);
-          lse[first + r] = max + std::log(sum);
-        }
-        dnnl_sgemm('N', 'N', rows, e.dv, width, 1.0f, p, width, scores_.v.at(in[2], b), scores_.v.row_stride,
-                   0.0f, result + first * e.dv, e.dv);
-      }
-    });
+    for_each_unit(context_, buffers_.threads(context_), e.batch * scores_.blocks(),
+                  [&](int64_t begin, int64_t end) {
+                    float* const p = buffers_.mine(scratch);
+                    for (int64_t unit = begin; unit < end; ++unit) {
+                      const int64_t b = unit / scores_.blocks(), i = unit % scores_.blocks();
+                      const int64_t rows = scores_.rows_of(i), width = scores_.visible_in(i),
+                                    first = b * e.t + i * scores_.block;
+                      scores_.compute(in, b, i, p);
+                      for (int64_t r = 0; r < rows; ++r) {
+                        float* const row = p + r * width;
+                        const auto n = static_cast<size_t>(width);
+                        const float max = ops.max(row, n);
+                        if (max == -std::numeric_limits<float>::infinity()) {
+                          std::fill_n(row, n, 0.0f);
+                          lse[first + r] = max;
+                          continue;
+                        }
+                        const float sum = ops.exp_sum(row, n, max, row);
+                        ops.scale(row, n, 1 / sum, row);
+                        lse[first + r] = max + std::log(sum);
+                      }
+                      dnnl_sgemm('N', 'N', rows, e.dv, width, 1.0f, p, width, scores_.v.at(in[2], b),
+                                 scores_.v.row_stride, 0.0f, result + first * e.dv, e.dv);
+                    }
+                  });
     return Status::ok();
   }
   size_t scratch_bytes() const override { return buffers_.scratch_bytes(); }
@@ -176,7 +187,7 @@ class AttentionGradKernel final : public Kernel {
         buffers_(context, places_.scratch_bytes(), static_cast<size_t>(2 * scores_.block * scores_.e.s)) {}
 
   Status run(std::span<void* const> in, std::span<void* const> out, void* scratch) override {
-    parallel_for(buffers_.threads(context_), scores_.e.batch, 1, [&](int64_t begin, int64_t end) {
+    for_each_unit(context_, buffers_.threads(context_), scores_.e.batch, [&](int64_t begin, int64_t end) {
       float* const p = buffers_.mine(scratch);
       for (int64_t b = begin; b < end; ++b) head(in, out, scratch, b, p, p + scores_.block * scores_.e.s);
     });

@@ -163,11 +163,21 @@ Layout transposed(Layout l) {
 
 uint32_t matmul_wants_contiguous(const Piece& piece) {
   uint32_t mask = 0;
-  for (size_t i = 0; i < 2; ++i)
-    if (piece.inputs[i].shape.rank() >= 2 &&
-        (!readable(piece.inputs[i]) ||
-         (piece.inputs[i].dtype == DType::bf16 && !fills_memory(piece.inputs[i]))))
-      mask |= 1u << i;
+  const Layout &a = piece.inputs[0], &b = piece.inputs[1];
+  if (a.shape.rank() < 2 || b.shape.rank() < 2) return 0;
+  for (size_t i = 0; i < 2; ++i) {
+    const Layout& l = piece.inputs[i];
+    if (!readable(l) || (l.dtype == DType::bf16 && !fills_memory(l))) mask |= 1u << i;
+  }
+  // oneDNN wants each batch dimension of the result in at least one operand, not repeated in both.
+  const auto varies = [](const Layout& l, int from_end) {
+    const int d = l.shape.rank() - from_end;
+    return d >= 0 && l.shape[d] > 1 && l.strides[d] != 0;
+  };
+  const int rank = piece.output_type(0).shape.rank();
+  for (int d = 3; d <= rank; ++d)
+    if (piece.output_type(0).shape[rank - d] > 1 && !varies(a, d) && !varies(b, d))
+      mask |= d <= a.shape.rank() && a.shape[a.shape.rank() - d] > 1 ? 1u : 2u;
   return mask;
 }
 

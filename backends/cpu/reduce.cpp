@@ -132,7 +132,7 @@ class Reduce final : public Kernel {
   }
 
  private:
-  static constexpr int64_t kChunk = 16384, kColumns = 2048, kMaxUnits = 64;
+  static constexpr int64_t kChunk = 16384, kColumns = 2048, kBlockRows = 128, kMaxUnits = 64;
 
   // Results that belong to one index of the kept dimensions.
   int64_t width() const { return p_.row_reduced ? 1 : p_.row; }
@@ -197,7 +197,8 @@ class Reduce final : public Kernel {
     return max + std::log(sum);
   }
 
-  // acc[c] folds rows [first, last) of the reduced range; n columns from `base` on.
+  // acc[c] folds rows [first, last) of the reduced range; n columns from `base` on. Sums of blocks of rows
+  // keep the rounding error of a long column small.
   void fold_columns(const void* in, int64_t base, int64_t first, int64_t last, int64_t n, float* acc,
                     float* buffer) const {
     std::fill_n(acc, n, idle());
