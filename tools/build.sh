@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the scripts beside it, in the root of the checkout: build TARGET... [-DOPTION...] in the folder $BUILD.
 BUILD=${BUILD:-build}
 JOBS=${JOBS:-$(nproc)}
