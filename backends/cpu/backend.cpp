@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "backends/cpu/cpu.h"
+#include "backends/cpu/dnnl_call.h"
 #include "backends/cpu/kernels.h"
 #include "backends/cpu/memory.h"
 #include "backends/cpu/parallel.h"
@@ -56,6 +57,7 @@ class CpuBackend final : public Backend {
 
   Result<std::unique_ptr<Kernel>> compile(const Piece& piece) override {
     if (piece.nodes.empty()) return internal_error("cpu: a piece without operations can't be compiled");
+    use_threads(context_);  // a primitive is made for the threads of this moment: they decide its order of summation
     if (piece.nodes.size() == 1 && inputs_in_order(piece.nodes[0]))
       if (const KernelEntry* entry = find_kernel(piece.nodes[0].op))
         if (std::unique_ptr<Kernel> kernel = entry->make(context_, piece)) return kernel;
