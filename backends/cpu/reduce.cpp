@@ -132,7 +132,7 @@ class Reduce final : public Kernel {
   }
 
  private:
-  static constexpr int64_t kChunk = 16384, kColumns = 2048, kBlockRows = 128, kMaxUnits = 64;
+  static constexpr int64_t kChunk = 16384, kColumns = 2048, kBlockRows = 128, kRun = 2048, kMaxUnits = 64;
 
   // Results that belong to one index of the kept dimensions.
   int64_t width() const { return p_.row_reduced ? 1 : p_.row; }
@@ -163,15 +163,16 @@ class Reduce final : public Kernel {
     return buffer;
   }
 
-  // Rows [first, last) of the reduced range, or elements of the only one.
+  // Rows [first, last) of the reduced range, or elements of the only one; in short runs, whose
+  // sums keep the rounding error small.
   float fold_rows(const void* in, int64_t base, int64_t first, int64_t last, float* buffer) const {
     if (fold_ == Fold::logsumexp) return logsumexp(in, base, buffer);
     float acc = idle();
     for (int64_t r = one_row_ ? 0 : first; r < (one_row_ ? 1 : last); ++r) {
       const int64_t at = base + offset_of(r, p_.reduced, p_.reduced_strides);
       const int64_t from = one_row_ ? first : 0, to = one_row_ ? last : p_.row;
-      for (int64_t c = from; c < to; c += kChunk) {
-        const int64_t n = std::min(kChunk, to - c);
+      for (int64_t c = from; c < to; c += kRun) {
+        const int64_t n = std::min(kRun, to - c);
         acc = join(acc, fold_run(load(in, at + c, n, buffer), static_cast<size_t>(n)));
       }
     }
@@ -181,8 +182,8 @@ class Reduce final : public Kernel {
   float logsumexp(const void* in, int64_t base, float* buffer) const {
     const auto for_each_run = [&](auto&& f) {
       for (int64_t r = 0; r < p_.parts(); ++r)
-        for (int64_t c = 0; c < p_.row; c += kChunk) {
-          const int64_t n = std::min(kChunk, p_.row - c);
+        for (int64_t c = 0; c < p_.row; c += kRun) {
+          const int64_t n = std::min(kRun, p_.row - c);
           f(load(in, base + offset_of(r, p_.reduced, p_.reduced_strides) + c, n, buffer),
             static_cast<size_t>(n));
         }
