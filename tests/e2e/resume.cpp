@@ -104,7 +104,7 @@ TEST_CASE("Ctrl-C writes a checkpoint and says how to go on") {
   check_goes_on(folder, recipe, run, step + 10);
 }
 
-TEST_CASE("--resume without a run says so") {
+TEST_CASE("Resuming without a run says so") {
   const TempFolder folder;
   const std::string message = complaint(program({"train", write_recipe(folder, blobs_recipe()), "--out", folder.file("none"), "--resume"}));
   CHECK(message.find("there is no checkpoint in") != std::string::npos);
