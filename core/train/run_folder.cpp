@@ -20,6 +20,19 @@ std::vector<std::pair<std::string, Instance*>> instances(Experiment& e) {
   return out;
 }
 
+// What a process that was killed while writing a small file (AtomicFile) left in the folders of its run.
+void remove_unfinished_files(const std::string& dir) {
+  std::error_code ec;
+  for (const std::string& folder : {dir, dir + "/checkpoints"})
+    for (fs::directory_iterator it(folder, ec), end; !ec && it != end; it.increment(ec)) {
+      const std::string name = it->path().filename().string();
+      const size_t digits = name.find_last_not_of("0123456789");
+      if (digits == std::string::npos || digits + 1 == name.size() || !name.substr(0, digits + 1).ends_with(".tmp")) continue;
+      std::error_code ignored;
+      fs::remove(it->path(), ignored);
+    }
+}
+
 }  // namespace
 
 Result<RunFolder> RunFolder::open(const std::string& dir, bool resume, const Recipe& recipe) {
@@ -35,6 +48,7 @@ Result<RunFolder> RunFolder::open(const std::string& dir, bool resume, const Rec
     auto last = latest_checkpoint(dir + "/checkpoints");
     if (!last) return std::move(last).status().at("--resume");
     r.last_ = std::move(last).value();
+    remove_unfinished_files(dir);
   }
   TN_RETURN_IF_ERROR(make_folders(dir + "/checkpoints"));
   TN_RETURN_IF_ERROR(write_atomically(dir + "/recipe.txtpb", to_text(recipe.proto)));
