@@ -15,8 +15,7 @@ Result<double> train() {
   TN_ASSIGN(const Dataset data, make_synthetic({.kind = "blobs", .n = 300}));
   TN_ASSIGN(const Array points, Array::from_host(runtime.backend(), data.columns().at("x")));
   TN_ASSIGN(const Array labels, Array::from_host(runtime.backend(), data.columns().at("y")));
-  TN_ASSIGN(const nn::Model model,
-            nn::build(runtime, nn::sequential({nn::linear(16), nn::relu(), nn::linear(3)}), {points.type()}));
+  TN_ASSIGN(const nn::Model model, nn::build(runtime, nn::mlp({.hidden = {16}, .output = 3}), {points.type()}));
   for (int step = 1;; ++step) {
     Graph graph(runtime);
     nn::Context context(graph, /*train=*/true);
@@ -29,13 +28,13 @@ Result<double> train() {
       updates.push_back({model.parameters[i]->value, parameters[i] - 0.1 * gradients[i]});
     TN_ASSIGN(const std::vector<Array> values, graph.eval(std::span(&loss, 1), updates));
     TN_ASSIGN(const HostArray value, values[0].to_host());
+    if (step % 50 == 0) std::printf("step %d: loss %.4f\n", step, value.at(0));
     if (step == 200) return value.at(0);
   }
 }
 
 int main() {
   const Result<double> loss = train();
-  if (loss) std::printf("loss after 200 steps: %.4f\n", *loss);
-  else std::fprintf(stderr, "%s\n", loss.status().message().c_str());
+  if (!loss) std::fprintf(stderr, "%s\n", loss.status().message().c_str());
   return loss && *loss < 0.1 ? 0 : 1;
 }
