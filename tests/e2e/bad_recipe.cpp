@@ -72,16 +72,22 @@ TEST_CASE("Typing mistakes in a recipe") {
     text.replace(text.find(from), from.size(), to);
     return write_recipe(folder, text);
   };
-  refused(folder, with("optimizer {", "optimiser {"), {}, {"recipe.txtpb:4", "'optimiser'", "did you mean 'optimizer'?"});
+  refused(folder, with("optimizer {", "optimiser {"), {},
+          {"recipe.txtpb:4", "'optimiser'", "did you mean 'optimizer'?"});
   refused(folder, with("units: 16", "unit: 16"), {}, {"recipe.txtpb:2", "'unit'", "did you mean 'units'?"});
-  refused(folder, with("\"cross_entropy\"", "\"cros_entropy\""), {}, {"recipe.txtpb:3", "no loss 'cros_entropy'", "did you mean 'cross_entropy'?"});
-  refused(folder, with("\"adamw\"", "\"addamw\""), {}, {"recipe.txtpb:4", "no optimizer 'addamw'", "did you mean 'adamw'?"});
-  refused(folder, with("lr: 0.01", "weigth_decay: 0.01"), {}, {"recipe.txtpb:4", "'weigth_decay'", "did you mean 'weight_decay'?"});
+  refused(folder, with("\"cross_entropy\"", "\"cros_entropy\""), {},
+          {"recipe.txtpb:3", "no loss 'cros_entropy'", "did you mean 'cross_entropy'?"});
+  refused(folder, with("\"adamw\"", "\"addamw\""), {},
+          {"recipe.txtpb:4", "no optimizer 'addamw'", "did you mean 'adamw'?"});
+  refused(folder, with("lr: 0.01", "weigth_decay: 0.01"), {},
+          {"recipe.txtpb:4", "'weigth_decay'", "did you mean 'weight_decay'?"});
   refused(folder, with("lr: 0.01", "lr: -1"), {}, {"recipe.txtpb:4", "'lr' is -1", "it must be"});
   refused(folder, with("lr: 0.01", "lr: \"fast\""), {}, {"recipe.txtpb:4", "'lr' must be a number"});
-  refused(folder, with("\"synthetic\"", "\"synthetik\""), {}, {"recipe.txtpb:1", "'synthetik'", "did you mean 'synthetic'?"});
+  refused(folder, with("\"synthetic\"", "\"synthetik\""), {},
+          {"recipe.txtpb:1", "'synthetik'", "did you mean 'synthetic'?"});
   refused(folder, with("\"blobs\"", "\"blob\""), {}, {"recipe.txtpb:1", "'blob'", "did you mean 'blobs'?"});
-  refused(folder, with("batch_size: 32", "batch_size: 0"), {}, {"recipe.txtpb:5", "batch_size must be at least 1"});
+  refused(folder, with("batch_size: 32", "batch_size: 0"), {},
+          {"recipe.txtpb:5", "batch_size must be at least 1"});
   refused(folder, with("units: 16", "units: -2"), {}, {"recipe.txtpb:2", "units must be at least 1, not -2"});
   refused(folder, with("{ units: 16", "{ units: sixteen"), {}, {"recipe.txtpb:2"});
   refused(folder, with("train {", "train "), {}, {"recipe.txtpb:5"});
@@ -118,8 +124,10 @@ TEST_CASE("Mistakes on the command line") {
   CHECK(complaint(program({})).find("a command is missing") == 0);
   CHECK(complaint(program({"trian"})).find("no command 'trian' (did you mean 'train'?)") == 0);
   CHECK(complaint(program({"train"})).find("recipe is required") != std::string::npos);
-  CHECK(complaint(program({"train", "r", "--step", "4"})).find("no option '--step' (did you mean '--steps'?)") != std::string::npos);
-  CHECK(complaint(program({"train", "r", "--threads", "0"})).find("--threads: must be a number of at least 1, not '0'") != std::string::npos);
+  CHECK(complaint(program({"train", "r", "--step", "4"}))
+            .find("no option '--step' (did you mean '--steps'?)") != std::string::npos);
+  CHECK(complaint(program({"train", "r", "--threads", "0"}))
+            .find("--threads: must be a number of at least 1, not '0'") != std::string::npos);
   CHECK(complaint(program({"eval", "r"})).find("--checkpoint is required") != std::string::npos);
 }
 
@@ -127,15 +135,19 @@ TEST_CASE("Options are checked before data is read") {
   const TempFolder folder;
   const std::string recipe = write_recipe(folder, idx_recipe());  // its data is not there
   refused(folder, recipe, {"--set", "optimizer.options.lr=-1"}, {"'lr' is -1"});
-  refused(folder, recipe, {"--set", "loss.options.smoothing=0.1"}, {"unknown option 'smoothing'", "label_smoothing"});
+  refused(folder, recipe, {"--set", "loss.options.smoothing=0.1"},
+          {"unknown option 'smoothing'", "label_smoothing"});
 }
 
 TEST_CASE("Data that can't be read") {
   const TempFolder folder;
   const std::string recipe = write_recipe(folder, idx_recipe());
-  refused(folder, recipe, {}, {"data file 'images' not found", folder.file("images"), "https://example.org/digits", "TENON_DATA"});
+  refused(
+      folder, recipe, {},
+      {"data file 'images' not found", folder.file("images"), "https://example.org/digits", "TENON_DATA"});
 
-  const std::string images = idx({6, 2, 2}, std::string(24, '\x10')), labels = idx({6}, std::string("\0\1\2\0\1\2", 6));
+  const std::string images = idx({6, 2, 2}, std::string(24, '\x10')),
+                    labels = idx({6}, std::string("\0\1\2\0\1\2", 6));
   spill(folder.file("images"), images);
   spill(folder.file("labels"), labels);
   const Outcome good = program({"train", recipe, "--out", folder.file("good")});
@@ -187,16 +199,20 @@ TEST_CASE("Tables with mistakes") {
   table("a,b,y\n");
   refused(folder, recipe, {}, {"table.csv"});
   table(good);
-  refused(folder, write_recipe(folder, csv_recipe(R"(options { target: "z" })")), {}, {"recipe.txtpb:1", "no column 'z'"});
-  refused(folder, write_recipe(folder, csv_recipe(R"(options { seperator: ";" })")), {}, {"recipe.txtpb:1", "'seperator'"});
+  refused(folder, write_recipe(folder, csv_recipe(R"(options { target: "z" })")), {},
+          {"recipe.txtpb:1", "no column 'z'"});
+  refused(folder, write_recipe(folder, csv_recipe(R"(options { seperator: ";" })")), {},
+          {"recipe.txtpb:1", "'seperator'"});
   refused(folder, write_recipe(folder, csv_recipe(R"(test_split { count: 10 })")), {}, {"recipe.txtpb:1"});
-  refused(folder, write_recipe(folder, csv_recipe(R"(transform { id: "standardise" })")), {}, {"recipe.txtpb:1", "did you mean 'standardize'?"});
+  refused(folder, write_recipe(folder, csv_recipe(R"(transform { id: "standardise" })")), {},
+          {"recipe.txtpb:1", "did you mean 'standardize'?"});
   // Labels that the training part does not have.
   spill(folder.file("test.csv"), "a,b,y\n1,2,7\n");
   refused(folder, write_recipe(folder, csv_recipe(R"(test_files: "test.csv")")), {}, {"test.csv", "7"});
   // Not a number after a transform either: a kept hole.
   table(good + "9,,1\n");
-  refused(folder, write_recipe(folder, csv_recipe(R"(options { missing: "keep" })")), {}, {"recipe.txtpb:1", "NaN", "b"});
+  refused(folder, write_recipe(folder, csv_recipe(R"(options { missing: "keep" })")), {},
+          {"recipe.txtpb:1", "NaN", "b"});
 }
 
 TEST_CASE("Labels out of range") {
@@ -214,16 +230,25 @@ train { steps: 3 batch_size: 4 }
 
 TEST_CASE("Data, model and loss that do not fit") {
   const TempFolder folder;
-  const auto images = [&](const std::string& layers, const std::string& loss = "loss { id: \"cross_entropy\" }") {
-    return write_recipe(folder, "data { format: \"synthetic\" options { kind: \"images\" } }\nmodel { " + layers + " }\n" + loss +
+  const auto images = [&](const std::string& layers,
+                          const std::string& loss = "loss { id: \"cross_entropy\" }") {
+    return write_recipe(folder, "data { format: \"synthetic\" options { kind: \"images\" } }\nmodel { " +
+                                    layers + " }\n" + loss +
                                     "\noptimizer { id: \"sgd\" options { lr: 0.1 } }\ntrain { steps: 2 }\n");
   };
   refused(folder, images("layer { embedding { vocab: 3 dim: 4 } }"), {}, {"recipe.txtpb:2", "embedding"});
-  refused(folder, images("layer { flatten {} } layer { conv2d { channels: 2 kernel: 3 } }"), {}, {"recipe.txtpb:2", "conv2d"});
+  refused(folder, images("layer { flatten {} } layer { conv2d { channels: 2 kernel: 3 } }"), {},
+          {"recipe.txtpb:2", "conv2d"});
   refused(folder, images("layer { conv2d { channels: 2 kernel: 9 } }"), {}, {"recipe.txtpb:2", "conv2d"});
-  refused(folder, images("layer { flatten {} } layer { reshape { shape: [3, 5] } }"), {}, {"recipe.txtpb:2", "reshape"});
-  refused(folder, images("layer { conv2d { channels: 2 kernel: 3 } }"), {}, {"recipe.txtpb:3", "cross_entropy"});
-  refused(folder, images("layer { flatten {} } layer { linear {} }", "loss { id: \"mse\" }"), {}, {"recipe.txtpb:3", "mse"});
-  refused(folder, images("layer { flatten {} } layer { linear {} }", "loss { id: \"cross_entropy\" bind { role: \"labels\" to: \"z\" } }"), {}, {"recipe.txtpb:3", "'z'"});
+  refused(folder, images("layer { flatten {} } layer { reshape { shape: [3, 5] } }"), {},
+          {"recipe.txtpb:2", "reshape"});
+  refused(folder, images("layer { conv2d { channels: 2 kernel: 3 } }"), {},
+          {"recipe.txtpb:3", "cross_entropy"});
+  refused(folder, images("layer { flatten {} } layer { linear {} }", "loss { id: \"mse\" }"), {},
+          {"recipe.txtpb:3", "mse"});
+  refused(folder,
+          images("layer { flatten {} } layer { linear {} }",
+                 "loss { id: \"cross_entropy\" bind { role: \"labels\" to: \"z\" } }"),
+          {}, {"recipe.txtpb:3", "'z'"});
   refused(folder, images("layer { flatten {} } layer { linear { units: 2 } }"), {}, {"2"});
 }

@@ -1,5 +1,5 @@
-// Plugins, checkpoints and disks that fail, and a loss that explodes: the run stops with one clear sentence, and what
-// was there before is still good.
+// Plugins, checkpoints and disks that fail, and a loss that explodes: the run stops with one clear sentence,
+// and what was there before is still good.
 #include <sys/mount.h>
 
 #include <catch2/catch_test_macros.hpp>
@@ -32,9 +32,10 @@ train { steps: 5 log_every: 1 }
 }
 
 // Trains with this plugin file and expects a complaint; nothing may be left behind.
-void refused(const TempFolder& folder, const std::string& file, const std::vector<std::string>& parts, int code = 2,
-             const std::string& defect = {}, const std::string& loss = "defect") {
-  const Outcome o = program({"train", linear_recipe(folder), "--plugin", file, "--set", "loss.id=" + loss, "--out", folder.file("run")},
+void refused(const TempFolder& folder, const std::string& file, const std::vector<std::string>& parts,
+             int code = 2, const std::string& defect = {}, const std::string& loss = "defect") {
+  const Outcome o = program({"train", linear_recipe(folder), "--plugin", file, "--set", "loss.id=" + loss,
+                             "--out", folder.file("run")},
                             {.environment = {{"TENON_TEST_DEFECT", defect}}});
   has(complaint(o, code), parts);
   CHECK_FALSE(fs::exists(folder.file("run")));
@@ -50,7 +51,8 @@ void patch(const std::string& path, size_t at, char value) {
 // A trained run: checkpoints after steps 35 and 40.
 struct Trained {
   TempFolder folder;
-  std::string recipe = write_recipe(folder, blobs_recipe("checkpoint { every: 35 }\n")), run = folder.file("run");
+  std::string recipe = write_recipe(folder, blobs_recipe("checkpoint { every: 35 }\n")),
+              run = folder.file("run");
   std::string last = run + "/checkpoints/step-00000040", earlier = run + "/checkpoints/step-00000035";
   Trained() {
     const Outcome o = program({"train", recipe, "--out", run});
@@ -70,13 +72,15 @@ TEST_CASE("Files that are no plugins") {
   const TempFolder folder;
   refused(folder, folder.file("none.so"), {"none.so", "no such plugin file"});
   refused(folder, folder.path(), {folder.path(), "a plugin must be a regular file"});
-  spill(folder.file("text.so"), "once upon a time, in a land of tensors, there lived a library that was none at all\n");
+  spill(folder.file("text.so"),
+        "once upon a time, in a land of tensors, there lived a library that was none at all\n");
   refused(folder, folder.file("text.so"), {"text.so", "not a shared library"});
   refused(folder, plugin("plain_library"), {"plain_library.so", "not a Tenon plugin", "tenon_plugin_v1"});
   refused(folder, plugin("abi_v2"), {"abi_v2.so", "built for plugin ABI v2", "this host speaks v1"});
 
   std::string bytes = slurp(plugin("defect"));
-  bytes[18] = static_cast<char>(bytes[18] == 62 ? 183 : 62);  // e_machine: x86-64 or AArch64, whichever this is not
+  bytes[18] =
+      static_cast<char>(bytes[18] == 62 ? 183 : 62);  // e_machine: x86-64 or AArch64, whichever this is not
   spill(folder.file("foreign.so"), bytes);
   refused(folder, folder.file("foreign.so"), {"foreign.so", "another architecture"});
 
@@ -86,13 +90,15 @@ TEST_CASE("Files that are no plugins") {
     spill(folder.file("short.so"), bytes.substr(0, size));
     refused(folder, folder.file("short.so"), {"short.so"});
   }
-  has(complaint(program({"train", linear_recipe(folder), "--plugin-path", folder.file("nowhere")})), {"nowhere", "no such plugin folder"});
+  has(complaint(program({"train", linear_recipe(folder), "--plugin-path", folder.file("nowhere")})),
+      {"nowhere", "no such plugin folder"});
 }
 
 TEST_CASE("A folder may hold files that are no plugins, and says why with -v") {
   const TempFolder folder;
   spill(folder.file("broken.so"), "not a library");
-  CHECK(program({"train", linear_recipe(folder), "--plugin-path", folder.path(), "--out", folder.file("run")}).code == 0);
+  CHECK(program({"train", linear_recipe(folder), "--plugin-path", folder.path(), "--out", folder.file("run")})
+            .code == 0);
   const Outcome o = program({"plugins", "-v", "--plugin-path", folder.path()});
   CHECK(o.code == 0);
   CHECK(o.out.find("broken.so: not a shared library") != std::string::npos);
@@ -100,12 +106,14 @@ TEST_CASE("A folder may hold files that are no plugins, and says why with -v") {
 
 TEST_CASE("Plugins that throw") {
   const TempFolder folder;
-  refused(folder, plugin("defect"), {"defect.so", "threw an exception out of its entry"}, 1, "throw_at_entry");
+  refused(folder, plugin("defect"), {"defect.so", "threw an exception out of its entry"}, 1,
+          "throw_at_entry");
   for (const char* defect : {"throw_in_create", "throw_in_build", "out_of_memory_in_build"})
     refused(folder, plugin("defect"), {"loss 'defect'", "threw an exception"}, 1, defect);
   // The C++ layer catches them, and says what they said.
-  const Outcome made = program({"train", linear_recipe(folder), "--plugin", plugin("throws"), "--set", "loss.id=throws", "--set",
-                                "loss.options.now=true", "--out", folder.file("run")});
+  const Outcome made =
+      program({"train", linear_recipe(folder), "--plugin", plugin("throws"), "--set", "loss.id=throws",
+               "--set", "loss.options.now=true", "--out", folder.file("run")});
   has(complaint(made, 1), {"loss 'throws'", "the tide is out"});
   refused(folder, plugin("throws"), {"loss 'throws'", "the tide is in"}, 1, "", "throws");
 }
@@ -114,7 +122,8 @@ TEST_CASE("Plugins that return errors") {
   const TempFolder folder;
   refused(folder, plugin("defect"), {"defect.so", "refused to start"}, 2, "error_at_entry");
   refused(folder, plugin("defect"), {"loss 'defect'", "this loss wants a leap year"}, 2, "error_in_create");
-  refused(folder, plugin("defect"), {"recipe.txtpb:3", "loss 'defect'", "the samples must be sorted by height"}, 2, "error_in_build");
+  refused(folder, plugin("defect"),
+          {"recipe.txtpb:3", "loss 'defect'", "the samples must be sorted by height"}, 2, "error_in_build");
   refused(folder, plugin("defect"), {"loss 'defect'", "status 5"}, 1, "silent_error_in_build");
   refused(folder, plugin("defect"), {"loss 'defect'", "status 12345"}, 1, "unknown_status_in_build");
 }
@@ -122,10 +131,12 @@ TEST_CASE("Plugins that return errors") {
 TEST_CASE("Plugins that declare or do what can't be") {
   const TempFolder folder;
   // The same file without a defect is a loss like any other.
-  const Outcome sound = program({"train", linear_recipe(folder), "--plugin", plugin("defect"), "--set", "loss.id=defect", "--out", folder.file("sound")});
+  const Outcome sound = program({"train", linear_recipe(folder), "--plugin", plugin("defect"), "--set",
+                                 "loss.id=defect", "--out", folder.file("sound")});
   INFO(sound.all());
   REQUIRE(sound.code == 0);
-  // Each defect of the tables is a unit test of the loader (tests/plugin); these are on the way through the program.
+  // Each defect of the tables is a unit test of the loader (tests/plugin); these are on the way through the
+  // program.
   refused(folder, plugin("defect"), {"defect.so", "claims 4294967295 options"}, 1, "many_options");
   refused(folder, plugin("defect"), {"defect.so", "returned no table"}, 1, "no_table");
   refused(folder, plugin("defect"), {"defect.so", "'teleport/1'"}, 2, "unknown_required_op");
@@ -178,16 +189,20 @@ TEST_CASE("Checkpoints of another model") {
   const Trained t;
   has(complaint(t.eval({"--set", "model.layer[0].linear.units=17"}), 1),
       {"another model", "'model.linear0.weight' is f32[16, 4], the model has f32[17, 4]"});
-  has(complaint(t.eval({"--set", "model.layer[0].name=first"}), 1), {"another model", "'model.first.weight' is missing"});
-  has(complaint(program({"train", t.recipe, "--out", t.run, "--resume", "--set", "optimizer.id=rmsprop"}), 1), {"another model", "optimizer/rmsprop"});
+  has(complaint(t.eval({"--set", "model.layer[0].name=first"}), 1),
+      {"another model", "'model.first.weight' is missing"});
+  has(complaint(program({"train", t.recipe, "--out", t.run, "--resume", "--set", "optimizer.id=rmsprop"}), 1),
+      {"another model", "optimizer/rmsprop"});
   CHECK(t.eval().code == 0);  // none of this changed it
-  has(complaint(program({"eval", t.recipe, "--checkpoint", t.folder.file("none")})), {"no checkpoint", "none"});
+  has(complaint(program({"eval", t.recipe, "--checkpoint", t.folder.file("none")})),
+      {"no checkpoint", "none"});
   has(complaint(t.eval({"--split", "vla"})), {"no part 'vla'"});
 }
 
 TEST_CASE("A full disk stops the run and leaves the last checkpoint whole") {
   const TempFolder folder;
-  const std::string recipe = write_recipe(folder, blobs_recipe("checkpoint { every: 10 }\n")), run = folder.file("run");
+  const std::string recipe = write_recipe(folder, blobs_recipe("checkpoint { every: 10 }\n")),
+                    run = folder.file("run");
   REQUIRE(program({"train", recipe, "--out", run, "--steps", "10"}).code == 0);
   const std::string before = final_tensors(run);
   const uint64_t size = before.size();
@@ -200,9 +215,12 @@ TEST_CASE("A full disk stops the run and leaves the last checkpoint whole") {
   SECTION("on a real file system, if one can be mounted") {
     const std::string small = folder.file("small");
     fs::create_directory(small);
-    if (mount("tmpfs", small.c_str(), "tmpfs", 0, "size=48k") != 0) return;  // not allowed here; the limit above remains
+    if (mount("tmpfs", small.c_str(), "tmpfs", 0, "size=48k") != 0)
+      return;  // not allowed here; the limit above remains
     fs::copy(run, small + "/run", fs::copy_options::recursive);
-    const Outcome o = program({"train", recipe, "--out", small + "/run", "--resume", "--set", "model.layer[0].linear.units=16", "--set", "checkpoint.keep=100", "--set", "checkpoint.every=1"});
+    const Outcome o = program({"train", recipe, "--out", small + "/run", "--resume", "--set",
+                               "model.layer[0].linear.units=16", "--set", "checkpoint.keep=100", "--set",
+                               "checkpoint.every=1"});
     has(complaint(o, 1), {"can't write", "No space left on device"});
     CHECK(leftovers(small).empty());
     CHECK(program({"eval", recipe, "--checkpoint", small + "/run"}).code == 0);
@@ -215,25 +233,32 @@ TEST_CASE("A full disk stops the run and leaves the last checkpoint whole") {
 
 TEST_CASE("Folders and outputs that can't be written") {
   const Trained t;
-  has(complaint(program({"train", t.recipe, "--out", t.recipe + "/run"})), {"can't make the folder", t.recipe + "/run", "Not a directory"});
+  has(complaint(program({"train", t.recipe, "--out", t.recipe + "/run"})),
+      {"can't make the folder", t.recipe + "/run", "Not a directory"});
   has(complaint(program({"train", t.recipe, "--out", "/proc/run"})), {"can't make the folder", "/proc/run"});
-  has(complaint(program({"predict", t.recipe, "--checkpoint", t.run, "--out", t.recipe + "/p.csv"})), {"can't write", "p.csv"});
-  has(complaint(program({"predict", t.recipe, "--checkpoint", t.run}, {.stdout_to = "/dev/full"}), 1), {"can't be written"});
-  has(complaint(program({"eval", t.recipe, "--checkpoint", t.run}, {.stdout_to = "/dev/full"}), 1), {"can't be written"});
+  has(complaint(program({"predict", t.recipe, "--checkpoint", t.run, "--out", t.recipe + "/p.csv"})),
+      {"can't write", "p.csv"});
+  has(complaint(program({"predict", t.recipe, "--checkpoint", t.run}, {.stdout_to = "/dev/full"}), 1),
+      {"can't be written"});
+  has(complaint(program({"eval", t.recipe, "--checkpoint", t.run}, {.stdout_to = "/dev/full"}), 1),
+      {"can't be written"});
 }
 
 TEST_CASE("A loss that explodes stops the run, with the step and the last checkpoint") {
   const TempFolder folder;
   const std::string recipe = linear_recipe(folder), run = folder.file("run");
-  const std::vector<std::string> train = {"train", recipe, "--out", run, "--set", "train.steps=200", "--set", "checkpoint.every=5"};
+  const std::vector<std::string> train = {
+      "train", recipe, "--out", run, "--set", "train.steps=200", "--set", "checkpoint.every=5"};
   auto wild = train;
   wild.insert(wild.end(), {"--set", "optimizer.options.lr=20"});
   const std::string message = complaint(program(wild), 1);
   const auto last = metric_lines(run).back();
   const int64_t step = last["step"];
-  has(message, {"the loss became ", "in step " + std::to_string(step + 1), run + "/checkpoints/step-", "--resume", "smaller learning rate"});
+  has(message, {"the loss became ", "in step " + std::to_string(step + 1), run + "/checkpoints/step-",
+                "--resume", "smaller learning rate"});
   auto tamed = train;
-  tamed.insert(tamed.end(), {"--resume", "--steps", std::to_string(step + 3), "--set", "optimizer.options.lr=0.001"});
+  tamed.insert(tamed.end(),
+               {"--resume", "--steps", std::to_string(step + 3), "--set", "optimizer.options.lr=0.001"});
   const Outcome o = program(tamed);
   INFO(o.all());
   CHECK(o.code == 0);

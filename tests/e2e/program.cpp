@@ -34,7 +34,8 @@ const char* device() {
 }  // namespace
 
 std::string Outcome::all() const {
-  return "exit code " + std::to_string(code) + ", signal " + std::to_string(signal) + "\n--- stdout\n" + out + "--- stderr\n" + err;
+  return "exit code " + std::to_string(code) + ", signal " + std::to_string(signal) + "\n--- stdout\n" + out +
+         "--- stderr\n" + err;
 }
 
 // Between fork and exec only calls that are safe there; what they need is made before.
@@ -52,7 +53,8 @@ Child::Child(const std::vector<std::string>& arguments, const Launch& launch) : 
   std::vector<char*> envp;
   for (std::string& v : variables) envp.push_back(v.data());
   envp.push_back(nullptr);
-  out_ = launch.stdout_to.empty() ? memfd_create("stdout", MFD_CLOEXEC) : open(launch.stdout_to.c_str(), O_WRONLY | O_CLOEXEC);
+  out_ = launch.stdout_to.empty() ? memfd_create("stdout", MFD_CLOEXEC)
+                                  : open(launch.stdout_to.c_str(), O_WRONLY | O_CLOEXEC);
   err_ = memfd_create("stderr", MFD_CLOEXEC);
   REQUIRE(out_ >= 0);
   REQUIRE(err_ >= 0);
@@ -103,10 +105,14 @@ Outcome Child::wait() {
   return o;
 }
 
-Outcome program(const std::vector<std::string>& arguments, const Launch& launch) { return Child(arguments, launch).wait(); }
+Outcome program(const std::vector<std::string>& arguments, const Launch& launch) {
+  return Child(arguments, launch).wait();
+}
 
 std::string program_path() { return build_path("tenon"); }
-std::string source_path(const std::string& relative) { return std::string(TENON_SOURCE_DIR) + "/" + relative; }
+std::string source_path(const std::string& relative) {
+  return std::string(TENON_SOURCE_DIR) + "/" + relative;
+}
 std::string build_path(const std::string& relative) { return std::string(TENON_BINARY_DIR) + "/" + relative; }
 
 std::string complaint(const Outcome& o, int code) {
@@ -161,7 +167,8 @@ std::vector<std::string> leftovers(const std::string& folder) {
   if (!fs::exists(folder)) return found;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
-    if (name.starts_with(".") || name.find("tmp") != std::string::npos) found.push_back(entry.path().string());
+    if (name.starts_with(".") || name.find("tmp") != std::string::npos)
+      found.push_back(entry.path().string());
   }
   return found;
 }

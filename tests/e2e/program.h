@@ -13,8 +13,8 @@
 namespace tenon::test {
 
 struct Outcome {
-  int code = -1;    // exit code; -1 when a signal ended the program
-  int signal = 0;   // that signal; SIGALRM when it ran out of time
+  int code = -1;   // exit code; -1 when a signal ended the program
+  int signal = 0;  // that signal; SIGALRM when it ran out of time
   std::string out, err;
 
   // What a person or a script sees first when something fails: everything on one line.
@@ -53,15 +53,16 @@ std::string program_path();
 std::string source_path(const std::string& relative);
 std::string build_path(const std::string& relative);
 
-// The one line that the program ends with when it is given bad input. Checks that it says so on stderr, in one line that
-// begins with "tenon: ", and returns what follows.
+// The one line that the program ends with when it is given bad input. Checks that it says so on stderr, in
+// one line that begins with "tenon: ", and returns what follows.
 std::string complaint(const Outcome& o, int code = 2);
 
 // --- recipes ---
-// Three classes of points, 16 hidden units, AdamW; `more` is appended, and later fields win. The device is the one
-// under test, one thread so that runs beside each other don't wait.
+// Three classes of points, 16 hidden units, AdamW; `more` is appended, and later fields win. The device is
+// the one under test, one thread so that runs beside each other don't wait.
 std::string blobs_recipe(const std::string& more = "");
-std::string write_recipe(const TempFolder& folder, const std::string& text, const std::string& name = "recipe.txtpb");
+std::string write_recipe(const TempFolder& folder, const std::string& text,
+                         const std::string& name = "recipe.txtpb");
 
 // --- what a run left ---
 // Lines of metrics.jsonl.

@@ -19,8 +19,10 @@ std::string long_recipe(int steps, int checkpoint_every) {
 model { layer { linear { units: 16 } } layer { batch_norm {} } layer { relu {} } layer { dropout {} } layer { linear {} } }
 loss { id: "cross_entropy" }
 optimizer { id: "adamw" schedule { id: "cosine" options { warmup_steps: 10 } } }
-train { steps: )" + std::to_string(steps) + R"( batch_size: 32 log_every: 1 eval_every: 0 }
-checkpoint { every: )" + std::to_string(checkpoint_every) + " }\n";
+train { steps: )" +
+         std::to_string(steps) + R"( batch_size: 32 log_every: 1 eval_every: 0 }
+checkpoint { every: )" +
+         std::to_string(checkpoint_every) + " }\n";
 }
 
 int64_t saved_step(const std::string& run) {
@@ -28,7 +30,8 @@ int64_t saved_step(const std::string& run) {
   return name.size() > 5 ? std::stoll(name.substr(5)) : -1;
 }
 
-// Starts a run (or goes on with it) and waits for a checkpoint newer than the last; the child is still training then.
+// Starts a run (or goes on with it) and waits for a checkpoint newer than the last; the child is still
+// training then.
 std::unique_ptr<Child> train_past_a_checkpoint(const std::string& recipe, const std::string& run) {
   const int64_t before = saved_step(run);
   std::vector<std::string> arguments = {"train", recipe, "--out", run};
@@ -41,11 +44,14 @@ std::unique_ptr<Child> train_past_a_checkpoint(const std::string& recipe, const 
 }
 
 // After the interruptions: goes on to `steps` and compares with a run that nothing disturbed.
-void check_goes_on(const TempFolder& folder, const std::string& recipe, const std::string& run, int64_t steps) {
-  const Outcome resumed = program({"train", recipe, "--out", run, "--resume", "--steps", std::to_string(steps)});
+void check_goes_on(const TempFolder& folder, const std::string& recipe, const std::string& run,
+                   int64_t steps) {
+  const Outcome resumed =
+      program({"train", recipe, "--out", run, "--resume", "--steps", std::to_string(steps)});
   INFO(resumed.all());
   REQUIRE(resumed.code == 0);
-  const Outcome straight = program({"train", recipe, "--out", folder.file("straight"), "--steps", std::to_string(steps), "--set", "checkpoint.every=0"});
+  const Outcome straight = program({"train", recipe, "--out", folder.file("straight"), "--steps",
+                                    std::to_string(steps), "--set", "checkpoint.every=0"});
   INFO(straight.all());
   REQUIRE(straight.code == 0);
   const auto expected = step_losses(folder.file("straight"));
@@ -106,7 +112,8 @@ TEST_CASE("Ctrl-C writes a checkpoint and says how to go on") {
 
 TEST_CASE("Resuming without a run says so") {
   const TempFolder folder;
-  const std::string message = complaint(program({"train", write_recipe(folder, blobs_recipe()), "--out", folder.file("none"), "--resume"}));
+  const std::string message = complaint(
+      program({"train", write_recipe(folder, blobs_recipe()), "--out", folder.file("none"), "--resume"}));
   CHECK(message.find("there is no checkpoint in") != std::string::npos);
   CHECK_FALSE(fs::exists(folder.file("none")));
 }

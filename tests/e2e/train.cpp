@@ -21,7 +21,8 @@ std::vector<std::string> lines_of(const std::string& text) {
   return lines;
 }
 
-// Two kinds of animals, told apart by weight, in a CSV file; the last 30 rows are for the test. Returns the kinds by row.
+// Two kinds of animals, told apart by weight, in a CSV file; the last 30 rows are for the test. Returns the
+// kinds by row.
 std::vector<std::string> write_animals(const TempFolder& folder) {
   std::mt19937 random(7);
   std::normal_distribution<double> noise(0, 1);
@@ -30,13 +31,15 @@ std::vector<std::string> write_animals(const TempFolder& folder) {
   for (int i = 0; i < 120; ++i) {
     kinds.push_back(i % 3 == 0 ? "cat" : "dog");
     const double centre = i % 3 == 0 ? -1 : 1;
-    text += std::to_string(centre + noise(random)) + "," + std::to_string(noise(random)) + "," + kinds.back() + "\n";
+    text += std::to_string(centre + noise(random)) + "," + std::to_string(noise(random)) + "," +
+            kinds.back() + "\n";
   }
   spill(folder.file("animals.csv"), text);
   return kinds;
 }
 
-constexpr const char* kAnimals = R"(data { format: "csv" files: "animals.csv" test_split { how: "last" count: 30 } }
+constexpr const char* kAnimals =
+    R"(data { format: "csv" files: "animals.csv" test_split { how: "last" count: 30 } }
 model { layer { linear {} } }
 loss { id: "cross_entropy" }
 optimizer { id: "adam" options { lr: 0.05 } }
@@ -48,14 +51,17 @@ train { epochs: 10 }
 TEST_CASE("digits_mlp learns, and leaves a run folder") {
   const TempFolder folder;
   const std::string run = folder.file("run");
-  std::vector<std::string> arguments = {"train", source_path("models/digits_mlp"), "--out", run, "--json", "--threads", "1",
-                                        "--set", "train.epochs=30"};
-  if (const char* device = std::getenv("TENON_TEST_DEVICE")) arguments.insert(arguments.end(), {"--device", device});
+  std::vector<std::string> arguments = {
+      "train",          source_path("models/digits_mlp"), "--out", run, "--json", "--threads", "1", "--set",
+      "train.epochs=30"};
+  if (const char* device = std::getenv("TENON_TEST_DEVICE"))
+    arguments.insert(arguments.end(), {"--device", device});
   const Outcome o = program(arguments);
   INFO(o.all());
   REQUIRE(o.code == 0);
   const nlohmann::json j = o.json();
-  for (const char* key : {"metrics", "steps", "seconds", "step_ms", "peak_mb", "checkpoint"}) CHECK(j.contains(key));
+  for (const char* key : {"metrics", "steps", "seconds", "step_ms", "peak_mb", "checkpoint"})
+    CHECK(j.contains(key));
   CHECK(j["metrics"]["test/accuracy"] > 0.9);
   CHECK(j["metrics"].contains("test/loss"));
   CHECK(j["metrics"].contains("train/loss"));
@@ -69,26 +75,30 @@ TEST_CASE("digits_mlp learns, and leaves a run folder") {
   CHECK(fs::exists(run + "/checkpoints/step-00001290/state.pb"));
   CHECK(leftovers(run).empty());
   bool events = false;
-  for (const auto& entry : fs::directory_iterator(run)) events |= entry.path().filename().string().find("tfevents") != std::string::npos;
+  for (const auto& entry : fs::directory_iterator(run))
+    events |= entry.path().filename().string().find("tfevents") != std::string::npos;
   CHECK(events);
   CHECK(metric_lines(run).back()["test/accuracy"] == j["metrics"]["test/accuracy"]);
 
   // The resolved recipe is a recipe: it says what was overridden, and trains again.
   const std::string resolved = slurp(run + "/recipe.txtpb");
   CHECK(resolved.find("epochs: 30") != std::string::npos);
-  CHECK(program({"dump", run + "/recipe.txtpb", "--forward"}, {.environment = {{"TENON_DATA", source_path("models/digits_mlp")}}}).code == 0);
+  CHECK(program({"dump", run + "/recipe.txtpb", "--forward"},
+                {.environment = {{"TENON_DATA", source_path("models/digits_mlp")}}})
+            .code == 0);
 }
 
 TEST_CASE("Fields are overridden, and a run ends after the steps asked for") {
   const TempFolder folder;
   const std::string recipe = write_recipe(folder, blobs_recipe());
   const Outcome o = program({"train", recipe, "--out", folder.file("run"), "--json", "--steps", "7", "--set",
-                                        "optimizer.options.lr=0.5", "--set", "train.batch_size=50", "--set", "seed=3"});
+                             "optimizer.options.lr=0.5", "--set", "train.batch_size=50", "--set", "seed=3"});
   INFO(o.all());
   REQUIRE(o.code == 0);
   CHECK(o.json()["steps"] == 7);
   const std::string resolved = slurp(folder.file("run/recipe.txtpb"));
-  for (const char* text : {"lr: 0.5", "batch_size: 50", "seed: 3"}) CHECK(resolved.find(text) != std::string::npos);
+  for (const char* text : {"lr: 0.5", "batch_size: 50", "seed: 3"})
+    CHECK(resolved.find(text) != std::string::npos);
   const auto losses = step_losses(folder.file("run"));
   CHECK(losses.size() == 7);
   CHECK(metric_lines(folder.file("run"))[0]["step/learning_rate"] == 0.5);
@@ -133,7 +143,8 @@ TEST_CASE("eval and predict agree with train") {
     REQUIRE(o.code == 0);
     CHECK(o.json()["metrics"]["test/accuracy"] == metrics["test/accuracy"]);
     CHECK(o.json()["metrics"]["test/loss"] == metrics["test/loss"]);
-    const Outcome plain = program({"eval", recipe, "--checkpoint", trained.json()["checkpoint"], "--split", "train"});
+    const Outcome plain =
+        program({"eval", recipe, "--checkpoint", trained.json()["checkpoint"], "--split", "train"});
     INFO(plain.all());
     CHECK(plain.code == 0);
     CHECK(plain.out.starts_with("train accuracy: "));
@@ -145,7 +156,8 @@ TEST_CASE("eval and predict agree with train") {
     const auto rows = lines_of(csv.out);
     REQUIRE(rows.size() == 31);
     CHECK(rows[0] == "id,prediction,output0,output1");
-    const Outcome jsonl = program({"predict", recipe, "--checkpoint", run, "--format", "jsonl", "--out", folder.file("p.jsonl")});
+    const Outcome jsonl = program(
+        {"predict", recipe, "--checkpoint", run, "--format", "jsonl", "--out", folder.file("p.jsonl")});
     REQUIRE(jsonl.code == 0);
     const auto objects = lines_of(slurp(folder.file("p.jsonl")));
     REQUIRE(objects.size() == 30);
@@ -168,11 +180,13 @@ TEST_CASE("plugins, describe, dump and version say what there is") {
   const std::string recipe = write_recipe(folder, blobs_recipe());
   const Outcome plugins = program({"plugins"});
   CHECK(plugins.code == 0);
-  for (const char* id : {"cross_entropy", "bce_with_logits", "mse", "mae", "huber", "hinge", "focal", "kl_div", "sgd", "adam", "adamw", "rmsprop", "adagrad"})
+  for (const char* id : {"cross_entropy", "bce_with_logits", "mse", "mae", "huber", "hinge", "focal",
+                         "kl_div", "sgd", "adam", "adamw", "rmsprop", "adagrad"})
     CHECK(plugins.out.find(std::string(" ") + id + " ") != std::string::npos);
   const Outcome focal = program({"describe", "focal"});
   CHECK(focal.code == 0);
-  for (const char* text : {"loss focal", "arXiv", "logits", "gamma", "default 2"}) CHECK(focal.out.find(text) != std::string::npos);
+  for (const char* text : {"loss focal", "arXiv", "logits", "gamma", "default 2"})
+    CHECK(focal.out.find(text) != std::string::npos);
   CHECK(program({"describe", "op:matmul"}).out.find("transpose_a") != std::string::npos);
   CHECK(complaint(program({"describe", "focl"})).find("did you mean 'focal'?") != std::string::npos);
   const Outcome text = program({"dump", recipe});
@@ -189,15 +203,17 @@ TEST_CASE("plugins, describe, dump and version say what there is") {
 
 TEST_CASE("Losses written in C and C++ train a model") {
   const TempFolder folder;
-  const std::string recipe = write_recipe(folder, R"(data { format: "synthetic" options { kind: "linear" n: 200 } test_options { part: 1 } }
+  const std::string recipe = write_recipe(
+      folder, R"(data { format: "synthetic" options { kind: "linear" n: 200 } test_options { part: 1 } }
 model { layer { linear {} } }
 optimizer { id: "sgd" options { lr: 0.1 } }
 loss { options { scale: 4 } }
 train { epochs: 20 }
 )");
   const auto train = [&](const std::string& language) {
-    const Outcome o = program({"train", recipe, "--plugin", build_path("examples/" + language + "/hello_loss.so"), "--set",
-                                          "loss.id=hello_" + language, "--out", folder.file(language), "--json"});
+    const Outcome o =
+        program({"train", recipe, "--plugin", build_path("examples/" + language + "/hello_loss.so"), "--set",
+                 "loss.id=hello_" + language, "--out", folder.file(language), "--json"});
     INFO(o.all());
     REQUIRE(o.code == 0);
     return o.json()["metrics"];
@@ -210,21 +226,24 @@ train { epochs: 20 }
 
 TEST_CASE("Lazy and eager runs give the same losses, the reference device nearly the same") {
   const TempFolder folder;
-  const std::string recipe = write_recipe(folder, GENERATE(
-      std::string(R"(data { format: "synthetic" options { kind: "blobs" n: 200 } }
+  const std::string recipe = write_recipe(
+      folder,
+      GENERATE(
+          std::string(R"(data { format: "synthetic" options { kind: "blobs" n: 200 } }
 model { layer { linear { units: 16 } } layer { gelu {} } layer { layer_norm {} } layer { dropout { rate: 0.2 } } layer { linear {} } }
 loss { id: "cross_entropy" options { label_smoothing: 0.1 } }
 optimizer { id: "adamw" clip_norm: 1 schedule { id: "cosine" options { warmup_steps: 5 } } }
 train { steps: 25 log_every: 1 }
 )"),
-      std::string(R"(data { format: "synthetic" options { kind: "images" n: 64 } transform { id: "scale" options { factor: 0.004 } } }
+          std::string(
+              R"(data { format: "synthetic" options { kind: "images" n: 64 } transform { id: "scale" options { factor: 0.004 } } }
 model { layer { conv2d { channels: 4 kernel: 3 padding: 1 } } layer { batch_norm {} } layer { relu {} } layer { max_pool { kernel: 2 } }
         layer { global_avg_pool {} } layer { linear {} } }
 loss { id: "focal" }
 optimizer { id: "sgd" options { lr: 0.05 momentum: 0.9 } }
 train { steps: 12 log_every: 1 }
 )"),
-      std::string(R"(data { format: "synthetic" options { kind: "tokens" n: 400 classes: 7 } context: 8 }
+          std::string(R"(data { format: "synthetic" options { kind: "tokens" n: 400 classes: 7 } context: 8 }
 model { layer { gpt { layers: 1 heads: 2 width: 16 } } }
 loss { id: "cross_entropy" }
 optimizer { id: "rmsprop" }
@@ -238,7 +257,8 @@ train { steps: 12 batch_size: 4 log_every: 1 }
     REQUIRE(o.code == 0);
     return step_losses(folder.file(name));
   };
-  const auto lazy = train("lazy", "", "0"), eager = train("eager", "", "1"), reference = train("reference", "reference", "0");
+  const auto lazy = train("lazy", "", "0"), eager = train("eager", "", "1"),
+             reference = train("reference", "reference", "0");
   CHECK(lazy.size() >= 12);
   REQUIRE(eager.size() == lazy.size());
   REQUIRE(reference.size() == lazy.size());

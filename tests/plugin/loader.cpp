@@ -15,7 +15,9 @@ namespace {
 using Catch::Matchers::ContainsSubstring;
 namespace fs = std::filesystem;
 
-std::string fixture(const std::string& name) { return std::string(TENON_BINARY_DIR) + "/tests/plugins/" + name + ".so"; }
+std::string fixture(const std::string& name) {
+  return std::string(TENON_BINARY_DIR) + "/tests/plugins/" + name + ".so";
+}
 std::string shipped() { return std::string(TENON_BINARY_DIR) + "/plugins"; }
 
 // The environment variable that the fixture reads, for one scope.
@@ -83,7 +85,8 @@ TEST_CASE("What a file is, is told without running its code") {
   CHECK(check_plugin_file(fixture("abi_v2")).code() == Code::unsupported);
   CHECK(check_plugin_file(fixture("plain_library")).code() == Code::invalid);
 
-  // Every truncation, and damage anywhere in the headers: an error or a file that is still whole, never a crash.
+  // Every truncation, and damage anywhere in the headers: an error or a file that is still whole, never a
+  // crash.
   const test::TempFolder folder;
   const std::string bytes = test::slurp(fixture("plain_library")), path = folder.file("damaged.so");
   for (size_t size = 0; size < bytes.size(); size += size < 1024 ? 7 : 509) {
@@ -113,9 +116,11 @@ TEST_CASE("The catalogue finds, lists and names what is near") {
   for (const PluginCandidate& c : catalog.candidates()) tried += c.tried;
   CHECK(tried == 1);
 
-  CHECK_THAT(catalog.find(TN_KIND_LOSS, "focul").status().message(), ContainsSubstring("no loss 'focul' (did you mean 'focal'?)"));
+  CHECK_THAT(catalog.find(TN_KIND_LOSS, "focul").status().message(),
+             ContainsSubstring("no loss 'focul' (did you mean 'focal'?)"));
   CHECK(catalog.find(TN_KIND_OPTIMIZER, "focal").status().code() == Code::not_found);  // ids are per kind
-  CHECK_THAT(catalog.find(TN_KIND_ROUTER, "any").status().message(), ContainsSubstring("no plugin of this kind"));
+  CHECK_THAT(catalog.find(TN_KIND_ROUTER, "any").status().message(),
+             ContainsSubstring("no plugin of this kind"));
   CHECK(catalog.list(TN_KIND_LOSS).size() == 8);
   CHECK(catalog.list(TN_KIND_OPTIMIZER).size() == 5);
   CHECK(catalog.add_folder(shipped() + "/none").code() == Code::not_found);
@@ -138,14 +143,17 @@ TEST_CASE("One id in two files is an error when it is asked for") {
 TEST_CASE("An instance checks its options before the plugin sees them") {
   Catalog catalog;
   REQUIRE(catalog.add_file(fixture("defect")).is_ok());
-  const auto create = [&](const Options& options) { return Instance::create(catalog, TN_KIND_LOSS, "defect", "mine", options); };
+  const auto create = [&](const Options& options) {
+    return Instance::create(catalog, TN_KIND_LOSS, "defect", "mine", options);
+  };
   const auto good = create({{"scale", int64_t{3}}});
   REQUIRE(good);
   CHECK((*good)->options().number("scale", 0) == 3);
   CHECK((*good)->who() == "loss 'mine'");
   CHECK((*create({}))->options().number("scale", 0) == 1);
   const Defect defect("throw_in_create");  // not reached: the options are refused first
-  CHECK_THAT(create({{"scal", 1.0}}).status().message(), ContainsSubstring("loss 'mine': unknown option 'scal' (did you mean 'scale'?)"));
+  CHECK_THAT(create({{"scal", 1.0}}).status().message(),
+             ContainsSubstring("loss 'mine': unknown option 'scal' (did you mean 'scale'?)"));
   CHECK(create({{"scale", std::string("big")}}).status().code() == Code::invalid);
   CHECK_THAT(create({}).status().message(), ContainsSubstring("threw an exception"));
 }

@@ -1,10 +1,10 @@
 // A schema of options against what a recipe may say.
+#include "core/plugin/options.h"
+
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 #include <cmath>
 #include <limits>
-
-#include "core/plugin/options.h"
 
 namespace tenon {
 namespace {
@@ -59,8 +59,13 @@ using Texts = std::vector<std::string>;
 
 TEST_CASE("Options arrive in the schema's order, converted, with defaults") {
   const Schema s;
-  const auto r = s.check({{"rate", int64_t{0}}, {"count", 7.0}, {"sizes", int64_t{3}}, {"weights", Reals{1, 2.5}}, {"names", std::string("one")},
-                          {"colour", std::string("green")}, {"flag", true}});
+  const auto r = s.check({{"rate", int64_t{0}},
+                          {"count", 7.0},
+                          {"sizes", int64_t{3}},
+                          {"weights", Reals{1, 2.5}},
+                          {"names", std::string("one")},
+                          {"colour", std::string("green")},
+                          {"flag", true}});
   REQUIRE(r);
   const auto a = r->attrs();
   REQUIRE(a.size() == 9);
@@ -83,21 +88,25 @@ TEST_CASE("Options arrive in the schema's order, converted, with defaults") {
 
 TEST_CASE("Options that do not fit are refused by name, with what would") {
   const Schema s;
-  CHECK_THAT(s.refusal("cuont", int64_t{1}), ContainsSubstring("loss 'x': unknown option 'cuont' (did you mean 'count'?)"));
+  CHECK_THAT(s.refusal("cuont", int64_t{1}),
+             ContainsSubstring("loss 'x': unknown option 'cuont' (did you mean 'count'?)"));
   CHECK_THAT(s.refusal("count", int64_t{0}), ContainsSubstring("'count' is 0; it must be >= 1"));
   CHECK_THAT(s.refusal("count", 1.5), ContainsSubstring("'count' must be a whole number"));
   CHECK_THAT(s.refusal("rate", 1.0), ContainsSubstring("'rate' is 1; it must be >= 0 and < 1"));
   CHECK_THAT(s.refusal("rate", std::nan("")), ContainsSubstring("'rate' is not a number"));
   CHECK_THAT(s.refusal("rate", std::string("half")), ContainsSubstring("'rate' must be a number"));
-  CHECK_THAT(s.refusal("bound", std::numeric_limits<double>::infinity()), ContainsSubstring("'bound' must be finite"));
+  CHECK_THAT(s.refusal("bound", std::numeric_limits<double>::infinity()),
+             ContainsSubstring("'bound' must be finite"));
   CHECK_THAT(s.refusal("flag", int64_t{1}), ContainsSubstring("'flag' must be true or false"));
-  CHECK_THAT(s.refusal("colour", std::string("gren")), ContainsSubstring("'colour' is 'gren' (did you mean 'green'?)"));
+  CHECK_THAT(s.refusal("colour", std::string("gren")),
+             ContainsSubstring("'colour' is 'gren' (did you mean 'green'?)"));
   CHECK_THAT(s.refusal("colour", 3.0), ContainsSubstring("'colour' must be text"));
   CHECK_THAT(s.refusal("sizes", Reals{2, 0}), ContainsSubstring("'sizes' is 0; it must be >= 1"));
   CHECK_THAT(s.refusal("sizes", Reals{2, 2.5}), ContainsSubstring("whole numbers"));
   CHECK_THAT(s.refusal("weights", Texts{"a"}), ContainsSubstring("list of numbers"));
   CHECK_THAT(s.refusal("names", 1.0), ContainsSubstring("list of texts"));
-  CHECK_THAT(PluginOptions::check("loss 'x'", s.pointers, 9, {}).status().message(), ContainsSubstring("'needed' is required"));
+  CHECK_THAT(PluginOptions::check("loss 'x'", s.pointers, 9, {}).status().message(),
+             ContainsSubstring("'needed' is required"));
 }
 
 TEST_CASE("An option's description says type, range, choices and default") {
