@@ -15,8 +15,7 @@ Result<double> train() {
   TN_ASSIGN(const Dataset data, make_synthetic({.kind = "blobs", .n = 300}));
   TN_ASSIGN(const Array points, Array::from_host(runtime.backend(), data.columns().at("x")));
   TN_ASSIGN(const Array labels, Array::from_host(runtime.backend(), data.columns().at("y")));
-  TN_ASSIGN(const nn::Model model,
-            nn::build(runtime, nn::mlp({.hidden = {16}, .output = 3}), {points.type()}));
+  TN_ASSIGN(const auto model, nn::build(runtime, nn::mlp({.hidden = {16}, .output = 3}), {points.type()}));
   for (int step = 1;; ++step) {
     Graph graph(runtime);
     nn::Context context(graph, /*train=*/true);
