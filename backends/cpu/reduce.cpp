@@ -168,15 +168,18 @@ class Reduce final : public Kernel {
   float fold_rows(const void* in, int64_t base, int64_t first, int64_t last, float* buffer) const {
     if (fold_ == Fold::logsumexp) return logsumexp(in, base, buffer);
     float acc = idle();
+    double sum = 0;  // over rows, which may be many and short
     for (int64_t r = one_row_ ? 0 : first; r < (one_row_ ? 1 : last); ++r) {
       const int64_t at = base + offset_of(r, p_.reduced, p_.reduced_strides);
       const int64_t from = one_row_ ? first : 0, to = one_row_ ? last : p_.row;
       for (int64_t c = from; c < to; c += kRun) {
         const int64_t n = std::min(kRun, to - c);
-        acc = join(acc, fold_run(load(in, at + c, n, buffer), static_cast<size_t>(n)));
+        const float run = fold_run(load(in, at + c, n, buffer), static_cast<size_t>(n));
+        if (fold_ == Fold::sum || fold_ == Fold::mean) sum += static_cast<double>(run);
+        else acc = join(acc, run);
       }
     }
-    return acc;
+    return fold_ == Fold::sum || fold_ == Fold::mean ? static_cast<float>(sum) : acc;
   }
 
   float logsumexp(const void* in, int64_t base, float* buffer) const {

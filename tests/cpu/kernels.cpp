@@ -87,7 +87,9 @@ void check(Backend& backend, Call call, std::string_view kernel) {
       if (!(error <= worst)) worst = error;
     }
     CAPTURE(k, worst, scale);
-    CHECK(worst <= (types[k].dtype == DType::bf16 ? 1.6e-2 : 2e-5));
+    // Columns of tens of thousands of rows are summed in f32 parts of up to about a thousand rows.
+    const bool long_sum = n > 0 && piece.inputs[0].numel() / n > 10000;
+    CHECK(worst <= (types[k].dtype == DType::bf16 ? 1.6e-2 : long_sum ? 2e-4 : 2e-5));
   }
   backend.set_threads(1);
   const Ran one = run(backend, piece, operands);
