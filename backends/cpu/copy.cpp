@@ -1,5 +1,5 @@
-// contiguous/1: row-major copies of strided tensors. A transposition is copied in small square blocks, so
-// that neither side wastes the cache lines it touches.
+// contiguous/1 and reshape/1: row-major copies of strided tensors. A transposition is copied in small square
+// blocks, so that neither side wastes the cache lines it touches.
 #include <algorithm>
 #include <cstring>
 
@@ -100,7 +100,9 @@ std::unique_ptr<Kernel> make_copy(Context& context, const Piece& piece) {
 }  // namespace
 
 std::span<const KernelEntry> copy_kernels() {
-  static constexpr KernelEntry entries[] = {{"contiguous/1", make_copy, nullptr}};
+  // Where no view of the input's memory does, a reshape is a copy in the order of the elements.
+  static constexpr KernelEntry entries[] = {{"contiguous/1", make_copy, nullptr},
+                                            {"reshape/1", make_copy, nullptr}};
   return entries;
 }
 

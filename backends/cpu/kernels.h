@@ -34,6 +34,7 @@ std::span<const KernelEntry> grouped_matmul_kernels();
 std::span<const KernelEntry> conv_kernels();
 std::span<const KernelEntry> pool_kernels();
 std::span<const KernelEntry> copy_kernels();
+std::span<const KernelEntry> join_kernels();
 std::span<const KernelEntry> index_kernels();
 std::span<const KernelEntry> random_kernels();
 std::span<const KernelEntry> reduce_kernels();

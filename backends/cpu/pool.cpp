@@ -27,6 +27,10 @@ struct Windows {
           std::min(c + kw, w));
       }
   }
+  // The usual case: windows side by side, which vectors compute.
+  bool two_by_two() const {
+    return kh == 2 && kw == 2 && stride_h == 2 && stride_w == 2 && top == 0 && left == 0;
+  }
   int64_t grain() const { return std::max<int64_t>(1, 8192 / std::max<int64_t>(1, h * w)); }
 };
 
@@ -59,6 +63,12 @@ class Pool final : public Kernel {
         if (mode_ == Mode::max) {
           const float* x = first + p * x_plane;
           float* y = static_cast<float*>(out[0]) + p * y_plane;
+          if (p_.two_by_two()) {
+            for (int64_t i = 0; i < p_.oh; ++i)
+              row_ops().max_windows(x + 2 * i * p_.w, x + (2 * i + 1) * p_.w, static_cast<size_t>(p_.ow),
+                                    y + i * p_.ow);
+            continue;
+          }
           p_.for_each([&](int64_t at, int64_t r0, int64_t r1, int64_t c0, int64_t c1) {
             y[at] = x[best_of(x, p_.w, r0, r1, c0, c1)];
           });
@@ -67,6 +77,14 @@ class Pool final : public Kernel {
           const float* dy = static_cast<const float*>(in[1]) + p * y_plane;
           float* dx = static_cast<float*>(out[0]) + p * x_plane;
           std::fill_n(dx, x_plane, 0.0f);
+          if (p_.two_by_two()) {
+            for (int64_t i = 0; i < p_.oh; ++i) {
+              const int64_t r0 = 2 * i * p_.w, r1 = r0 + p_.w;
+              row_ops().max_windows_grad(x + r0, x + r1, dy + i * p_.ow, static_cast<size_t>(p_.ow), dx + r0,
+                                         dx + r1);
+            }
+            continue;
+          }
           p_.for_each([&](int64_t at, int64_t r0, int64_t r1, int64_t c0, int64_t c1) {
             dx[best_of(x, p_.w, r0, r1, c0, c1)] += dy[at];
           });

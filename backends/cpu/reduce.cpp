@@ -175,8 +175,10 @@ class Reduce final : public Kernel {
       for (int64_t c = from; c < to; c += kRun) {
         const int64_t n = std::min(kRun, to - c);
         const float run = fold_run(load(in, at + c, n, buffer), static_cast<size_t>(n));
-        if (fold_ == Fold::sum || fold_ == Fold::mean) sum += static_cast<double>(run);
-        else acc = join(acc, run);
+        if (fold_ == Fold::sum || fold_ == Fold::mean)
+          sum += static_cast<double>(run);
+        else
+          acc = join(acc, run);
       }
     }
     return fold_ == Fold::sum || fold_ == Fold::mean ? static_cast<float>(sum) : acc;

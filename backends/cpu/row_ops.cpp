@@ -259,6 +259,70 @@ void row_normalize_grad(const float* x, const float* gamma, const float* dy, siz
                dx + i, n - i);
 }
 
+// Whether b comes before a as the maximum of a window, given that a stands first.
+HWY_INLINE auto beats(V a, V b) { return hn::And(hn::Not(hn::Le(b, a)), hn::Eq(a, a)); }
+
+void row_max_windows(const float* row0, const float* row1, size_t n, float* out) {
+  const size_t step = hn::Lanes(d);
+  for (size_t i = 0; i < n; i += step) {
+    const size_t count = n - i < step ? n - i : step;
+    HWY_ALIGN float rest[2][32];
+    const float *p0 = row0 + 2 * i, *p1 = row1 + 2 * i;
+    if (count < step) {
+      for (size_t k = 0; k < 2 * step; ++k) {
+        rest[0][k] = k < 2 * count ? p0[k] : 0;
+        rest[1][k] = k < 2 * count ? p1[k] : 0;
+      }
+      p0 = rest[0], p1 = rest[1];
+    }
+    V a, b, c, e;
+    hn::LoadInterleaved2(d, p0, a, b);
+    hn::LoadInterleaved2(d, p1, c, e);
+    V best = hn::IfThenElse(beats(a, b), b, a);
+    best = hn::IfThenElse(beats(best, c), c, best);
+    best = hn::IfThenElse(beats(best, e), e, best);
+    if (count < step)
+      store_rest(best, out + i, count);
+    else
+      hn::StoreU(best, d, out + i);
+  }
+}
+
+void row_max_windows_grad(const float* row0, const float* row1, const float* dy, size_t n, float* dx0,
+                          float* dx1) {
+  const size_t step = hn::Lanes(d);
+  for (size_t i = 0; i < n; i += step) {
+    const size_t count = n - i < step ? n - i : step;
+    HWY_ALIGN float rest[4][32];
+    const float *p0 = row0 + 2 * i, *p1 = row1 + 2 * i;
+    float *q0 = dx0 + 2 * i, *q1 = dx1 + 2 * i;
+    if (count < step) {
+      for (size_t k = 0; k < 2 * step; ++k) {
+        rest[0][k] = k < 2 * count ? p0[k] : 0;
+        rest[1][k] = k < 2 * count ? p1[k] : 0;
+      }
+      p0 = rest[0], p1 = rest[1], q0 = rest[2], q1 = rest[3];
+    }
+    V a, b, c, e;
+    hn::LoadInterleaved2(d, p0, a, b);
+    hn::LoadInterleaved2(d, p1, c, e);
+    const V g = count < step ? load_rest(dy + i, count, 0) : hn::LoadU(d, dy + i);
+    const auto to_b = beats(a, b);
+    V best = hn::IfThenElse(to_b, b, a);
+    const auto to_c = beats(best, c);
+    best = hn::IfThenElse(to_c, c, best);
+    const auto to_e = beats(best, e);
+    const V before_e = hn::IfThenZeroElse(to_e, g), before_c = hn::IfThenZeroElse(to_c, before_e);
+    hn::StoreInterleaved2(hn::IfThenZeroElse(to_b, before_c), hn::IfThenElseZero(to_b, before_c), d, q0);
+    hn::StoreInterleaved2(hn::IfThenElseZero(to_c, before_e), hn::IfThenElseZero(to_e, g), d, q1);
+    if (count < step)
+      for (size_t k = 0; k < 2 * count; ++k) {
+        dx0[2 * i + k] = q0[k];
+        dx1[2 * i + k] = q1[k];
+      }
+  }
+}
+
 void row_expand(const bf16* x, size_t n, float* out) {
   const hn::Rebind<uint16_t, D> d16;
   const hn::Rebind<uint32_t, D> d32;
@@ -303,6 +367,8 @@ const RowOps* row_ops_for_target() {
                                  row_min_to,
                                  row_normalize,
                                  row_normalize_grad,
+                                 row_max_windows,
+                                 row_max_windows_grad,
                                  row_expand,
                                  row_shrink};
   return &ops;

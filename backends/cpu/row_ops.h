@@ -38,6 +38,11 @@ struct RowOps {
   // and dx = rstd (u - mean(u) - h mean(u h)); without the mean(u) term unless `centred`.
   void (*normalize_grad)(const float* x, const float* gamma, const float* dy, size_t n, float mean,
                          float rstd, bool centred, float* dgamma, float* dbeta, float* dx);
+  // Maxima of the 2 x 2 windows of two rows of 2 n elements; NaN wins.
+  void (*max_windows)(const float* row0, const float* row1, size_t n, float* out);
+  // dy put where the first maximum of each window is, 0 elsewhere in the two rows.
+  void (*max_windows_grad)(const float* row0, const float* row1, const float* dy, size_t n, float* dx0,
+                           float* dx1);
   void (*expand)(const bf16* x, size_t n, float* out);
   void (*shrink)(const float* x, size_t n, bf16* out);
 };

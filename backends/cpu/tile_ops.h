@@ -37,13 +37,14 @@ struct TileArgs {
 using TileFn = void (*)(const TileArgs&);
 
 // X(name, operands). Names are those of the ops.
-#define TN_TILE_FLOAT_UNARY(X)                                                                      \
-  X(exp)                                                                                            \
-  X(log)                                                                                            \
-  X(log1p)                                                                                          \
-  X(expm1)                                                                                          \
-  X(sqrt) X(rsqrt) X(reciprocal) X(tanh) X(sigmoid) X(softplus) X(erf) X(gelu) X(gelu_tanh) X(silu) \
-      X(leaky_relu) X(sin) X(cos) X(asin) X(acos) X(atan) X(floor) X(ceil) X(round)
+#define TN_TILE_FLOAT_UNARY(X)                                                                            \
+  X(exp)                                                                                                  \
+  X(log)                                                                                                  \
+  X(log1p)                                                                                                \
+  X(expm1)                                                                                                \
+  X(sqrt)                                                                                                 \
+  X(rsqrt) X(reciprocal) X(tanh) X(sigmoid) X(softplus) X(erf) X(gelu) X(gelu_tanh) X(silu) X(leaky_relu) \
+      X(sin) X(cos) X(asin) X(acos) X(atan) X(floor) X(ceil) X(round)
 #define TN_TILE_UNARY(X) X(neg) X(square) X(relu) X(abs) X(sign) X(clamp)
 #define TN_TILE_BINARY(X) X(add) X(sub) X(mul) X(minimum) X(maximum)
 #define TN_TILE_COMPARE(X) X(equal) X(not_equal) X(less) X(less_equal) X(greater) X(greater_equal)

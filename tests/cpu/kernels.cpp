@@ -70,12 +70,13 @@ void check(Backend& backend, Call call, std::string_view kernel) {
   const Ran fast = run(backend, piece, operands);
   CHECK(fast.kernel.starts_with(kernel));
   for (size_t k = 0; k < expected.size(); ++k) {
-    // A result that should be zero may be the rounding error of its terms; a sum of many terms that cancel is off by
-    // theirs (here about 2e-8 times the sum of their sizes), not by its own size.
+    // A result that should be zero may be the rounding error of its terms; a sum of many terms that cancel is
+    // off by theirs (here about 2e-8 times the sum of their sizes), not by its own size.
     double scale = 0.05, worst = 0;
     const int64_t n = expected[k].numel();
     if (call.op == "sum/1" && n > 0)
-      scale = std::fmax(scale, 0.5 * std::sqrt(static_cast<double>(piece.inputs[0].numel()) / static_cast<double>(n)));
+      scale = std::fmax(
+          scale, 0.5 * std::sqrt(static_cast<double>(piece.inputs[0].numel()) / static_cast<double>(n)));
     for (int64_t i = 0; i < n; ++i) {
       const double e = expected[k].at(i);
       if (std::isfinite(e)) scale = std::fmax(scale, std::fabs(e));
@@ -171,9 +172,12 @@ TEST_CASE_METHOD(Fixture, "convolutions agree with the plain loops") {
 TEST_CASE_METHOD(Fixture, "pooling agrees with the plain loops") {
   CAPTURE(seed);
   for (int trial = 0; trial < 20; ++trial) {
-    const int64_t kh = pick(1, 3), kw = pick(1, 3), sh = pick(1, 3), sw = pick(1, 3), ph = pick(0, kh / 2),
-                  pw = pick(0, kw / 2);
-    const Shape x{pick(1, 3), pick(1, 5), pick(kh, 14), pick(kw, 14)};
+    const bool halving = trial % 3 == 0;  // has code of its own
+    const int64_t kh = halving ? 2 : pick(1, 3), kw = halving ? 2 : pick(1, 3),
+                  ph = halving ? 0 : pick(0, kh / 2);
+    const int64_t sh = halving ? 2 : pick(1, 3), sw = halving ? 2 : pick(1, 3),
+                  pw = halving ? 0 : pick(0, kw / 2);
+    const Shape x{pick(1, 3), pick(1, 5), pick(kh, 14), pick(kw, 40)};
     const Shape y{x[0], x[1], (x[2] + 2 * ph - kh) / sh + 1, (x[3] + 2 * pw - kw) / sw + 1};
     const auto attrs = [&] { return AttrList().ints(Dims{kh, kw}).ints(Dims{sh, sw}).ints(Dims{ph, pw}); };
     Operand ties = random.tensor(DType::f32, x, -3, 3);
@@ -377,6 +381,41 @@ TEST_CASE_METHOD(Fixture, "gather and scatter_add agree with the plain loops") {
          {random.tensor_any_style(DType::f32, x, -1, 1), indices, random.tensor(DType::f32, gathered, -1, 1)},
          attrs()},
         "cpu:scatter_add");
+  }
+}
+
+TEST_CASE_METHOD(Fixture, "concat, pad, slice_grad and reshape agree with the plain loops") {
+  CAPTURE(seed);
+  for (int trial = 0; trial < 30; ++trial) {
+    const DType t =
+        std::array{DType::f32, DType::bf16, DType::i64, DType::boolean}[static_cast<size_t>(pick(0, 3))];
+    const int axis = static_cast<int>(pick(0, 2));
+    Shape shape{pick(1, 6), pick(1, 70), pick(1, 90)};
+    Call join{"concat/1", {}, AttrList().i(axis)};
+    for (int64_t i = 0; i < pick(1, 5); ++i) {
+      shape[axis] = pick(0, 40);
+      join.in.push_back(random.tensor_any_style(t, shape, 0, 9));
+    }
+    shape[axis] = 1;  // at least one element
+    join.in.push_back(random.tensor(t, shape, 0, 9));
+    check(*backend, join, "cpu:concat");
+
+    Dims low, high, start, stop, step, whole;
+    for (int d = 0; d < 3; ++d) {
+      low.push_back(pick(0, 3));
+      high.push_back(pick(0, 3));
+      const int64_t every = pick(1, 3), first = pick(0, 4), n = shape[d];
+      const bool back = flip();
+      start.push_back(back ? first + (n - 1) * every : first);
+      stop.push_back(back ? first - 1 : first + (n - 1) * every + 1);
+      step.push_back(back ? -every : every);
+      whole.push_back(first + n * every + pick(0, 3));
+    }
+    const Operand x = random.tensor_any_style(t, shape, 0, 9);
+    check(*backend, {"pad/1", {x}, AttrList().ints(low).ints(high).f(is_floating(t) ? 0.7 : 0)}, "cpu:pad");
+    check(*backend, {"slice_grad/1", {x}, AttrList().ints(whole).ints(start).ints(stop).ints(step)},
+          "cpu:slice_grad");
+    check(*backend, {"reshape/1", {x}, AttrList().ints(Dims{shape[0] * shape[1] * shape[2]})}, "cpu:");
   }
 }
 
