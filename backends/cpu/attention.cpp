@@ -247,9 +247,9 @@ class AttentionGradKernel final : public Kernel {
 template <bool kGrad>
 uint32_t attention_wants_contiguous(const Piece& piece) {
   uint32_t mask = 0;
-  for (const size_t i : {0, 1, 2, 5})
+  for (const size_t i : {0u, 1u, 2u, 5u})
     if ((i < 3 || kGrad) && !readable(piece.inputs[i])) mask |= 1u << i;
-  for (const size_t i : {3, 4})
+  for (const size_t i : {3u, 4u})
     if (kGrad && !piece.inputs[i].contiguous()) mask |= 1u << i;
   return mask;
 }

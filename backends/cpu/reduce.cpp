@@ -207,10 +207,15 @@ class Reduce final : public Kernel {
   // keep the rounding error of a long column small.
   void fold_columns(const void* in, int64_t base, int64_t first, int64_t last, int64_t n, float* acc,
                     float* buffer) const {
+    const auto count = static_cast<size_t>(n);
+    float* const block = buffer + kColumns;
     std::fill_n(acc, n, idle());
-    for (int64_t r = first; r < last; ++r)
-      fold_to(load(in, base + offset_of(r, p_.reduced, p_.reduced_strides), n, buffer),
-              static_cast<size_t>(n), acc);
+    for (int64_t b = first; b < last; b += kBlockRows) {
+      std::fill_n(block, n, idle());
+      for (int64_t r = b; r < std::min(last, b + kBlockRows); ++r)
+        fold_to(load(in, base + offset_of(r, p_.reduced, p_.reduced_strides), n, buffer), count, block);
+      fold_to(block, count, acc);
+    }
   }
 
   // n results from element `at` of the output on.

@@ -128,7 +128,7 @@ class Compiler {
     const Shape& space = program_.space;
     const int64_t total = space.numel(), inner = space.back();
     // Long rows are worth reading in place, with one number per row where an input is constant along it.
-    const bool by_rows = space.rank() > 1 && (inner >= 512 || (inner >= 128 && inner % kGroup == 0));
+    const bool by_rows = space.rank() > 1 && (inner >= 512 || (inner >= 128 && inner % int64_t{kGroup} == 0));
     program_.row_length = by_rows ? inner : total;
     program_.rows = by_rows ? total / std::max<int64_t>(inner, 1) : 1;
     for (size_t i = 0; i < piece_.inputs.size(); ++i) {
