@@ -20,26 +20,51 @@ std::string indexed(const char* name, int count, int i) {
 
 Result<std::unique_ptr<Experiment>> Experiment::open(Runtime& runtime, Catalog& catalog, Recipe recipe,
                                                      const std::string& data_root) {
+  TN_ASSIGN(auto e, with_plugins(runtime, catalog, std::move(recipe)));
+  std::vector<DataStream> streams;
+  for (int i = 0; i < e->recipe_.proto.data_size(); ++i) {
+    TN_ASSIGN(DataStream stream, read_stream(e->recipe_, i, data_root));
+    streams.push_back(std::move(stream));
+  }
+  TN_RETURN_IF_ERROR(e->use(std::move(streams)));
+  return e;
+}
+
+Result<std::unique_ptr<Experiment>> Experiment::open(Runtime& runtime, Catalog& catalog, Recipe recipe,
+                                                     std::vector<DataStream> streams) {
+  TN_ASSIGN(auto e, with_plugins(runtime, catalog, std::move(recipe)));
+  TN_RETURN_IF_ERROR(e->use(std::move(streams)));
+  return e;
+}
+
+// Options of plugins and metrics are checked here, before any data is read.
+Result<std::unique_ptr<Experiment>> Experiment::with_plugins(Runtime& runtime, Catalog& catalog, Recipe recipe) {
   std::unique_ptr<Experiment> e(new Experiment());
   e->runtime_ = &runtime;
   e->recipe_ = std::move(recipe);
   e->seed_ = static_cast<uint64_t>(e->recipe_.proto.seed());
   TN_RETURN_IF_ERROR(e->create_plugins(catalog));
   TN_RETURN_IF_ERROR(e->create_metrics());
-  const proto::Train& train = e->recipe_.proto.train();
-  for (int i = 0; i < e->recipe_.proto.data_size(); ++i) {
-    TN_ASSIGN(DataStream stream, read_stream(e->recipe_, i, data_root));
-    TN_ASSIGN(auto batcher, train_batcher(e->recipe_, i, stream, split_key(e->seed_, "batches " + stream.name)));
-    e->streams_.push_back(std::move(stream));
-    e->training_.push_back(std::move(batcher));
-  }
-  TN_RETURN_IF_ERROR(e->default_metrics());
-  e->steps_per_epoch_ = e->training_[0]->steps_per_epoch();
-  e->total_steps_ = train.has_steps() ? train.steps() : std::max<int64_t>(train.epochs(), 1) * e->steps_per_epoch_;
-  e->last_step_ = e->total_steps_;
-  TN_RETURN_IF_ERROR(e->create_models());
-  TN_RETURN_IF_ERROR(e->bind_parameters());
   return e;
+}
+
+Status Experiment::use(std::vector<DataStream> streams) {
+  if (streams.empty() || static_cast<int>(streams.size()) != recipe_.proto.data_size())
+    return invalid("the recipe describes " + std::to_string(recipe_.proto.data_size()) + " data streams, " +
+                   std::to_string(streams.size()) + " were given");
+  const proto::Train& train = recipe_.proto.train();
+  streams_ = std::move(streams);
+  for (size_t i = 0; i < streams_.size(); ++i) {
+    TN_ASSIGN(auto batcher, train_batcher(recipe_, static_cast<int>(i), streams_[i],
+                                          split_key(seed_, "batches " + streams_[i].name)));
+    training_.push_back(std::move(batcher));
+  }
+  TN_RETURN_IF_ERROR(default_metrics());
+  steps_per_epoch_ = training_[0]->steps_per_epoch();
+  total_steps_ = train.has_steps() ? train.steps() : std::max<int64_t>(train.epochs(), 1) * steps_per_epoch_;
+  last_step_ = total_steps_;
+  TN_RETURN_IF_ERROR(create_models());
+  return bind_parameters();
 }
 
 Status Experiment::create_plugins(Catalog& catalog) {

@@ -29,6 +29,9 @@ class Experiment {
   // `data_root` is where data sets lie ("" = only beside the recipe).
   static Result<std::unique_ptr<Experiment>> open(Runtime& runtime, Catalog& catalog, Recipe recipe,
                                                   const std::string& data_root);
+  // The same on data that is in memory already: one stream for each `data` of the recipe, which says how it is batched.
+  static Result<std::unique_ptr<Experiment>> open(Runtime& runtime, Catalog& catalog, Recipe recipe,
+                                                  std::vector<DataStream> streams);
 
   Runtime& runtime() { return *runtime_; }
   const Recipe& recipe() const { return recipe_; }
@@ -58,6 +61,8 @@ class Experiment {
 
  private:
   Experiment() = default;
+  static Result<std::unique_ptr<Experiment>> with_plugins(Runtime& runtime, Catalog& catalog, Recipe recipe);
+  Status use(std::vector<DataStream> streams);
   Status create_plugins(Catalog& catalog);
   Status create_models();
   Status create_metrics();

@@ -48,16 +48,22 @@ ClosureService closure_over(Objective& objective, const std::vector<nn::Paramete
 }  // namespace
 
 Result<StepResult> training_step(Experiment& e, Graph& graph, int64_t step) {
-  StepResult result;
+  int64_t samples = 0;
   Objective& objective = e.objective();
-  Optimizers& optimizers = e.optimizers();
-  TN_ASSIGN(const Batch batch, e.training_batch(step, &result.samples));
+  TN_ASSIGN(const Batch batch, e.training_batch(step, &samples));
   const CallInfo info = e.training_info(step);
   graph.reset();
   objective.begin(batch, info);
   if (step % e.steps_per_epoch() == 0)
     for (LossTerm& term : objective.losses) TN_RETURN_IF_ERROR(term.plugin->instance().on_epoch(graph, info, &objective));
+  TN_ASSIGN(StepResult result, training_step(objective, e.optimizers(), graph));
+  result.samples = samples;
+  return result;
+}
 
+Result<StepResult> training_step(Objective& objective, Optimizers& optimizers, Graph& graph) {
+  StepResult result;
+  const CallInfo info = objective.info();
   TN_ASSIGN(Pass * pass, objective.forward(graph));
   TN_ASSIGN(const ObjectiveValue value, objective.evaluate(graph, *pass, false));
 

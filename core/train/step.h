@@ -16,5 +16,8 @@ struct StepResult {
 
 // Runs training step `step` of the experiment on `graph`, which is reset.
 Result<StepResult> training_step(Experiment& e, Graph& graph, int64_t step);
+// What comes after the data: a step on the batch that objective.begin() was given, appended to `graph` and run.
+// Leaves `samples` 0.
+Result<StepResult> training_step(Objective& objective, Optimizers& optimizers, Graph& graph);
 
 }  // namespace tenon

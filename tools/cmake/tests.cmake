@@ -9,7 +9,7 @@ foreach(source ${fixture_plugins})
 endforeach()
 
 # Tests reach into the backends, so they get what the backends link privately.
-set(test_libraries tenon_all Boost::filesystem ZLIB::ZLIB spdlog::spdlog DNNL::dnnl PkgConfig::HWY OpenMP::OpenMP_CXX)
+set(test_libraries tenon_bench Boost::filesystem ZLIB::ZLIB spdlog::spdlog DNNL::dnnl PkgConfig::HWY OpenMP::OpenMP_CXX)
 set(test_definitions TENON_SOURCE_DIR="${CMAKE_SOURCE_DIR}" TENON_BINARY_DIR="${CMAKE_BINARY_DIR}")
 
 file(GLOB support_sources CONFIGURE_DEPENDS tests/support/*.cpp)

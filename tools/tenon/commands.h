@@ -27,6 +27,7 @@ void add_generate(CLI::App& app, Command& run);
 void add_plugins(CLI::App& app, Command& run);
 void add_describe(CLI::App& app, Command& run);
 void add_dump(CLI::App& app, Command& run);
+void add_bench(CLI::App& app, Command& run);
 void add_version(CLI::App& app, Command& run);
 
 }  // namespace tenon::cli

@@ -73,6 +73,7 @@ int main(int argc, char** argv) {
   add_plugins(app, run);
   add_describe(app, run);
   add_dump(app, run);
+  add_bench(app, run);
   add_version(app, run);
   try {
     app.parse(argc, argv);

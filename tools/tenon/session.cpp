@@ -63,18 +63,23 @@ Result<std::unique_ptr<Backend>> make_backend(const std::string& device) {
   return invalid("unknown device '" + device + "'" + did_you_mean(device, std::vector<std::string>{"cpu", "reference", "cuda"}));
 }
 
+Result<std::unique_ptr<Runtime>> make_runtime(const std::string& device, int threads) {
+  TN_ASSIGN(auto backend, make_backend(device));
+  const auto cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  backend->set_threads(threads > 0 ? threads : cores);
+  RuntimeOptions options;
+  if (const char* eager = environment("TENON_EAGER")) options.eager = std::string_view(eager) == "1";
+  return std::make_unique<Runtime>(std::move(backend), options);
+}
+
 Result<Session> open_session(const RecipeFlags& flags, int64_t steps, HostHooks hooks) {
   Session s;
   TN_ASSIGN(Recipe recipe, load_recipe(flags.recipe, flags.sets));
   if (!flags.device.empty()) recipe.proto.set_device(flags.device);
   if (flags.threads > 0) recipe.proto.set_threads(flags.threads);
-  auto backend = make_backend(recipe.proto.device());
-  if (!backend) return std::move(backend).status().at(recipe.where("device"));
-  const auto cores = static_cast<int64_t>(std::max(1u, std::thread::hardware_concurrency()));
-  (*backend)->set_threads(static_cast<int>(recipe.proto.has_threads() ? recipe.proto.threads() : cores));
-  RuntimeOptions options;
-  if (const char* eager = environment("TENON_EAGER")) options.eager = std::string_view(eager) == "1";
-  s.runtime = std::make_unique<Runtime>(std::move(backend).value(), options);
+  auto runtime = make_runtime(recipe.proto.device(), static_cast<int>(recipe.proto.threads()));
+  if (!runtime) return std::move(runtime).status().at(recipe.where("device"));
+  s.runtime = std::move(runtime).value();
   TN_ASSIGN(s.catalog, open_catalog(flags, std::move(hooks)));
   TN_ASSIGN(s.experiment, Experiment::open(*s.runtime, *s.catalog, std::move(recipe), data_root_from_environment()));
   if (steps > 0) s.experiment->limit_steps(steps);

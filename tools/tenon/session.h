@@ -34,6 +34,8 @@ struct Session {
 Result<std::unique_ptr<Catalog>> open_catalog(const RecipeFlags& flags, HostHooks hooks = {});
 // "cpu" or "reference". Error: another name, a device that this build or machine lacks.
 Result<std::unique_ptr<Backend>> make_backend(const std::string& device);
+// A runtime on that device, eager when TENON_EAGER is 1. `threads` 0: all cores.
+Result<std::unique_ptr<Runtime>> make_runtime(const std::string& device, int threads);
 // Loads the recipe and opens the experiment. `steps` > 0 ends it earlier.
 Result<Session> open_session(const RecipeFlags& flags, int64_t steps = 0, HostHooks hooks = {});
 

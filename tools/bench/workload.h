@@ -1,0 +1,50 @@
+// The eight workloads of `tenon bench`. Each is a whole training step (forward, backward, optimizer) in f32,
+// on data that stays in memory, through the engine and the plugins that every run uses.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/data/dataset.h"
+#include "core/plugin/catalog.h"
+#include "core/runtime.h"
+
+namespace tenon::bench {
+
+class Workload {
+ public:
+  virtual ~Workload() = default;
+  // One training step, to its end.
+  virtual Status step() = 0;
+  // What PyTorch's step gives too: the loss of the last step, and more where a loss alone does not show that
+  // the step was right. Not timed.
+  virtual Result<std::vector<double>> outcome() = 0;
+};
+
+struct WorkloadInfo {
+  std::string_view name;
+  std::string_view what;  // in a line
+  Result<std::unique_ptr<Workload>> (*make)(Runtime&, Catalog&);
+};
+std::span<const WorkloadInfo> workloads();
+// Error: no such workload, with the nearest.
+Result<const WorkloadInfo*> find_workload(std::string_view name);
+
+// A recipe's training step on one batch: parameters begin with the values of values.h.
+Result<std::unique_ptr<Workload>> recipe_workload(Runtime& runtime, Catalog& catalog,
+                                                  const std::string& recipe, Columns batch);
+
+// One file each.
+Result<std::unique_ptr<Workload>> mlp_tabular(Runtime& runtime, Catalog& catalog);
+Result<std::unique_ptr<Workload>> mlp_mnist(Runtime& runtime, Catalog& catalog);
+Result<std::unique_ptr<Workload>> cnn_cifar(Runtime& runtime, Catalog& catalog);
+Result<std::unique_ptr<Workload>> gpt_char(Runtime& runtime, Catalog& catalog);
+Result<std::unique_ptr<Workload>> moe_gpt_char(Runtime& runtime, Catalog& catalog);
+Result<std::unique_ptr<Workload>> ldr_chain(Runtime& runtime, Catalog& catalog);
+Result<std::unique_ptr<Workload>> adamw_25m(Runtime& runtime, Catalog& catalog);
+Result<std::unique_ptr<Workload>> grad_penalty(Runtime& runtime, Catalog& catalog);
+
+}  // namespace tenon::bench
