@@ -9,14 +9,15 @@
 
 namespace tenon {
 
-// Numerically equal to the TN_STATUS_* constants of the plugin ABI.
+// Numerically equal to the TN_STATUS_* constants of the plugin ABI. What the user handed in and is wrong (a recipe, data,
+// a checkpoint, a plugin) is one of the first three, and only that: the program then says "bad input".
 enum class Code : int32_t {
   ok = 0,
-  invalid = 1,      // the caller's input is wrong: recipe, shapes, options, data
+  invalid = 1,      // wrong: options, shapes, a damaged file, a plugin that throws
   unsupported = 2,  // valid, but not something this build, backend or plugin can do
   not_found = 3,    // a file, id, field or tensor that is not there
-  state = 4,        // called in the wrong order, or a stored state does not fit
-  internal = 5,     // a defect of the program or of a plugin
+  state = 4,        // can't go on: a full disk, a loss that became NaN, a call in the wrong order
+  internal = 5,     // a defect of this program
   cancelled = 6,    // the user asked to stop
 };
 

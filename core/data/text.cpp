@@ -55,7 +55,7 @@ Result<std::vector<int32_t>> encode_text(const Schema& schema, std::string_view 
     return out;
   }
   if (schema.vocabulary.empty())
-    return bad_state("these data have no vocabulary: text can't be turned into tokens");
+    return invalid("these data have no vocabulary: text can't be turned into tokens");
   std::map<std::string_view, int32_t> code;
   for (size_t i = 0; i < schema.vocabulary.size(); ++i)
     code.emplace(schema.vocabulary[i], static_cast<int32_t>(i));

@@ -12,7 +12,7 @@ namespace tenon {
 
 Result<AppendFile> AppendFile::open(std::string path) {
   const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-  if (fd < 0) return file_error("can't write", path, errno);
+  if (fd < 0) return write_error("can't write", path, errno);
   const off_t size = ::lseek(fd, 0, SEEK_END);
   return AppendFile(std::move(path), fd, size < 0 ? 0 : static_cast<int64_t>(size));
 }
@@ -40,7 +40,7 @@ Status AppendFile::append(std::string_view record) {
       const int error_number = errno;
       // Best effort: the write's own error is the one to report.
       if (left.size() < record.size() && ::ftruncate(fd_, size_) != 0) errno = error_number;
-      return file_error("can't write", path_, error_number);
+      return write_error("can't write", path_, error_number);
     }
     left.remove_prefix(static_cast<size_t>(n));
   }

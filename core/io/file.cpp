@@ -31,17 +31,23 @@ uint32_t extend_crc32(uint32_t crc, const void* data, size_t size) {
   return crc;
 }
 
+std::string sentence(std::string_view what, const std::string& path, int error_number) {
+  return std::string(what) + " '" + path + "': " + std::system_category().message(error_number);
+}
+
+Status read_error(const std::string& path, int error_number) {
+  return {error_number == ENOENT ? Code::not_found : Code::invalid, sentence("can't read", path, error_number)};
+}
+
 }  // namespace
 
-Status file_error(std::string_view what, const std::string& path, int error_number) {
-  const bool machine = error_number == ENOSPC || error_number == EDQUOT || error_number == EFBIG || error_number == EIO;
-  const Code code = error_number == ENOENT ? Code::not_found : machine ? Code::state : Code::invalid;
-  return {code, std::string(what) + " '" + path + "': " + std::system_category().message(error_number)};
+Status write_error(std::string_view what, const std::string& path, int error_number) {
+  return bad_state(sentence(what, path, error_number));
 }
 
 Result<std::string> read_bytes(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return file_error("can't read", path, errno);
+  if (fd < 0) return read_error(path, errno);
   struct stat info {};
   if (::fstat(fd, &info) == 0 && S_ISDIR(info.st_mode)) {
     ::close(fd);
@@ -56,7 +62,7 @@ Result<std::string> read_bytes(const std::string& path) {
     if (n < 0) {
       const int error_number = errno;
       ::close(fd);
-      return file_error("can't read", path, error_number);
+      return read_error(path, error_number);
     }
     if (n == 0) break;
     bytes.append(chunk.data(), static_cast<size_t>(n));
@@ -68,9 +74,9 @@ Result<std::string> read_bytes(const std::string& path) {
 Status make_folders(const std::string& path) {
   std::error_code error;
   std::filesystem::create_directories(path, error);
-  if (error) return invalid("can't make the folder '" + path + "': " + error.message());
+  if (error) return bad_state("can't make the folder '" + path + "': " + error.message());
   if (!std::filesystem::is_directory(path, error))
-    return invalid("can't make the folder '" + path + "': a file of that name is in the way");
+    return bad_state("can't make the folder '" + path + "': a file of that name is in the way");
   return Status::ok();
 }
 
@@ -103,7 +109,7 @@ Result<AtomicFile> AtomicFile::create(std::string path) {
   // The process number keeps two runs that share a folder from writing into each other's file.
   std::string temporary = path + ".tmp" + std::to_string(::getpid());
   const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (fd < 0) return file_error("can't write", path, errno);
+  if (fd < 0) return write_error("can't write", path, errno);
   return AtomicFile(std::move(path), std::move(temporary), fd);
 }
 
@@ -117,7 +123,7 @@ Status AtomicFile::write(std::span<const std::byte> bytes) {
     if (n < 0) {
       const int error_number = errno;
       discard();
-      return file_error("can't write", path_, error_number);
+      return write_error("can't write", path_, error_number);
     }
     p += n;
     left -= static_cast<size_t>(n);
@@ -132,13 +138,13 @@ Status AtomicFile::commit() {
   if (::fsync(fd_) != 0) {
     const int error_number = errno;
     discard();
-    return file_error("can't write", path_, error_number);
+    return write_error("can't write", path_, error_number);
   }
   const int closed = ::close(std::exchange(fd_, -1));
   if (closed != 0 || ::rename(temporary_.c_str(), path_.c_str()) != 0) {
     const int error_number = errno;
     ::unlink(temporary_.c_str());
-    return file_error("can't write", path_, error_number);
+    return write_error("can't write", path_, error_number);
   }
   return sync_folder(folder_of(path_));
 }
@@ -151,12 +157,12 @@ Status write_atomically(const std::string& path, std::string_view contents) {
 
 Status sync_folder(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return file_error("can't open the folder", path, errno);
+  if (fd < 0) return write_error("can't open the folder", path, errno);
   const int synced = ::fsync(fd);
   const int error_number = errno;
   ::close(fd);
   // Some file systems have nothing to flush for a folder and say EINVAL.
-  if (synced != 0 && error_number != EINVAL) return file_error("can't flush the folder", path, error_number);
+  if (synced != 0 && error_number != EINVAL) return write_error("can't flush the folder", path, error_number);
   return Status::ok();
 }
 

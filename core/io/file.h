@@ -14,8 +14,8 @@
 
 namespace tenon {
 
-// "can't write 'runs/a/x.bin': No space left on device", from the current errno.
-Status file_error(std::string_view what, const std::string& path, int error_number);
+// "can't write 'runs/a/x.bin': No space left on device": no fault of the input, whatever the reason.
+Status write_error(std::string_view what, const std::string& path, int error_number);
 
 // The bytes of a file, as they are. Errors: missing, a folder, unreadable.
 Result<std::string> read_bytes(const std::string& path);

@@ -15,8 +15,12 @@ uint32_t next_generation() {
 int32_t to_abi(const Status& s) { return static_cast<int32_t>(s.code()); }
 
 Status from_abi(int32_t code, const std::string& message) {
-  const bool known = code > TN_STATUS_OK && code <= TN_STATUS_CANCELLED;
-  return Status(known ? static_cast<Code>(code) : Code::internal, message);
+  switch (code) {
+    case TN_STATUS_UNSUPPORTED:
+    case TN_STATUS_NOT_FOUND:
+    case TN_STATUS_CANCELLED: return Status(static_cast<Code>(code), message);
+    default: return invalid(message);
+  }
 }
 
 tn_dtype to_abi(DType t) {
@@ -66,7 +70,7 @@ Tensor Call::tensor(tn_tensor h) {
   const size_t index = (h & 0xffffffffu) - 1;
   if (generation == generation_ && index < handles_.size()) return handles_[index];
   if (generation == instance.kept_generation && index < instance.kept.size()) return instance.kept[index];
-  fail(internal_error("a tensor handle of an earlier callback was used; keep() makes one that lasts for the step"));
+  fail(invalid("a tensor handle of an earlier callback was used; keep() makes one that lasts for the step"));
   return {};
 }
 

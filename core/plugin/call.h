@@ -50,8 +50,9 @@ struct Emitted {
   int32_t as;
 };
 
-// TN_STATUS_* of a status, and back.
+// TN_STATUS_* of a status.
 int32_t to_abi(const Status& s);
+// What a plugin reports. Its own defects and states that don't fit it are bad input, as the plugin itself is.
 Status from_abi(int32_t code, const std::string& message);
 tn_dtype to_abi(DType t);
 Result<DType> dtype_from_abi(int64_t code);
@@ -100,7 +101,7 @@ int32_t guarded(Call& call, F&& f) {
   try {
     return f();
   } catch (...) {
-    return call.fail(internal_error("the plugin threw an exception out of a callback"));
+    return call.fail(invalid("the plugin threw an exception out of a callback"));
   }
 }
 

@@ -128,7 +128,7 @@ Status Instance::after_step(Graph& graph, const CallInfo& info, ModelService* mo
 }
 
 Status Instance::declare(Call& call, const tn_slot& s) {
-  if (!declaring) return bad_state("slots are declared in init only");
+  if (!declaring) return invalid("slots are declared in init only");
   if (!TN_HAS(&s, name)) return invalid("a slot has no name");
   const std::string what = "slot '" + std::string(s.name) + "'";
   if (slots_.contains(s.name)) return invalid(what + " is declared twice");
@@ -270,7 +270,7 @@ Status Instance::load_bytes(const std::string& bytes) {
   const auto* api = extension<tn_bytes>(TN_EXT_BYTES);
   if (!api || !TN_HAS(api, load)) return Status::ok();
   uint32_t version = 0;
-  if (bytes.size() < sizeof version) return bad_state(who() + ": the checkpoint holds no state for it");
+  if (bytes.size() < sizeof version) return invalid(who() + ": the checkpoint holds no state for it");
   std::memcpy(&version, bytes.data(), sizeof version);
   ByteStream stream;
   stream.data = bytes.substr(sizeof version);

@@ -12,6 +12,7 @@
 #include <set>
 
 #include "core/graph/op.h"
+#include "core/plugin/call.h"
 #include "core/plugin/host.h"
 
 namespace tenon {
@@ -32,60 +33,60 @@ std::mutex& dll_mutex() {
 }
 
 Status check_option(const std::string& who, const tn_option* o, std::set<std::string>& names) {
-  if (!o) return internal_error(who + ": an option is a null pointer");
-  if (!TN_HAS(o, name) || !TN_COVERS(o, flags)) return internal_error(who + ": an option has no name");
-  if (!names.insert(o->name).second) return internal_error(who + ": option '" + o->name + "' is declared twice");
+  if (!o) return invalid(who + ": an option is a null pointer");
+  if (!TN_HAS(o, name) || !TN_COVERS(o, flags)) return invalid(who + ": an option has no name");
+  if (!names.insert(o->name).second) return invalid(who + ": option '" + o->name + "' is declared twice");
   const std::string what = who + ": option '" + o->name + "'";
   if (o->type < TN_VALUE_BOOL || o->type > TN_VALUE_JSON)
-    return internal_error(what + " has the unknown type " + std::to_string(o->type));
+    return invalid(what + " has the unknown type " + std::to_string(o->type));
   if (TN_COVERS(o, n_choices) && o->n_choices > 0 && !TN_HAS(o, choices))
-    return internal_error(what + " counts choices but lists none");
+    return invalid(what + " counts choices but lists none");
   if (TN_COVERS(o, fallback) && o->fallback.type != TN_VALUE_NONE && o->fallback.type != o->type)
-    return internal_error(what + " has a default of another type than its own");
+    return invalid(what + " has a default of another type than its own");
   if ((o->flags & TN_OPTION_MIN) && (o->flags & TN_OPTION_MAX) && !(o->min <= o->max))
-    return internal_error(what + " has an empty range");
+    return invalid(what + " has an empty range");
   return Status::ok();
 }
 
 Status check_descriptor(const std::string& file, const tn_descriptor* d, uint32_t index) {
   const std::string at = file + ": descriptor " + std::to_string(index);
-  if (!d) return internal_error(at + " is a null pointer");
-  if (d->struct_size > 65536) return internal_error(at + " claims a size of " + std::to_string(d->struct_size) + " bytes");
-  if (!TN_HAS(d, id) || !*d->id) return internal_error(at + " has no id");
-  if (!TN_HAS(d, kind) || !*d->kind) return internal_error(at + " ('" + d->id + "') has no kind");
+  if (!d) return invalid(at + " is a null pointer");
+  if (d->struct_size > 65536) return invalid(at + " claims a size of " + std::to_string(d->struct_size) + " bytes");
+  if (!TN_HAS(d, id) || !*d->id) return invalid(at + " has no id");
+  if (!TN_HAS(d, kind) || !*d->kind) return invalid(at + " ('" + d->id + "') has no kind");
   const std::string who = file + ": '" + d->id + "'";
-  if (!TN_HAS(d, vtable)) return internal_error(who + " has no table of functions");
+  if (!TN_HAS(d, vtable)) return invalid(who + " has no table of functions");
   if (TN_COVERS(d, n_roles)) {
     if (d->n_options > 1024 || d->n_roles > 1024)
-      return internal_error(who + " claims " + std::to_string(std::max(d->n_options, d->n_roles)) + " options or roles");
-    if (d->n_options > 0 && !d->options) return internal_error(who + " counts options but lists none");
-    if (d->n_roles > 0 && !d->roles) return internal_error(who + " counts roles but lists none");
+      return invalid(who + " claims " + std::to_string(std::max(d->n_options, d->n_roles)) + " options or roles");
+    if (d->n_options > 0 && !d->options) return invalid(who + " counts options but lists none");
+    if (d->n_roles > 0 && !d->roles) return invalid(who + " counts roles but lists none");
     std::set<std::string> names;
     for (uint32_t i = 0; i < d->n_options; ++i) TN_RETURN_IF_ERROR(check_option(who, d->options[i], names));
     std::set<std::string> roles;
     for (uint32_t i = 0; i < d->n_roles; ++i) {
       const tn_role* r = d->roles[i];
-      if (!r || !TN_HAS(r, name)) return internal_error(who + ": role " + std::to_string(i) + " has no name");
-      if (!roles.insert(r->name).second) return internal_error(who + ": role '" + r->name + "' is declared twice");
+      if (!r || !TN_HAS(r, name)) return invalid(who + ": role " + std::to_string(i) + " has no name");
+      if (!roles.insert(r->name).second) return invalid(who + ": role '" + r->name + "' is declared twice");
     }
   }
   return Status::ok();
 }
 
 Status check_table(const std::string& file, const tn_plugin* p, const tn_host& host) {
-  if (!p) return internal_error(file + ": the entry returned no table");
-  if (!TN_COVERS(p, descriptors)) return internal_error(file + ": the plugin's table is too short to hold descriptors");
+  if (!p) return invalid(file + ": the entry returned no table");
+  if (!TN_COVERS(p, descriptors)) return invalid(file + ": the plugin's table is too short to hold descriptors");
   if (p->struct_size > 65536)
-    return internal_error(file + ": the plugin's table claims a size of " + std::to_string(p->struct_size) + " bytes");
+    return invalid(file + ": the plugin's table claims a size of " + std::to_string(p->struct_size) + " bytes");
   if (p->n_descriptors == 0 || p->n_descriptors > 4096 || !p->descriptors)
-    return internal_error(file + ": the plugin claims " + std::to_string(p->n_descriptors) + " descriptors");
+    return invalid(file + ": the plugin claims " + std::to_string(p->n_descriptors) + " descriptors");
   if (p->n_required_extensions > 0 && !p->required_extensions)
-    return internal_error(file + ": required extensions are counted but not listed");
+    return invalid(file + ": required extensions are counted but not listed");
   for (uint32_t i = 0; i < p->n_required_extensions; ++i)
     if (!host.get_extension(&host, p->required_extensions[i]))
       return unsupported(file + ": the plugin requires the extension '" + p->required_extensions[i] +
                          "', which this host does not have");
-  if (p->n_required_ops > 0 && !p->required_ops) return internal_error(file + ": required ops are counted but not listed");
+  if (p->n_required_ops > 0 && !p->required_ops) return invalid(file + ": required ops are counted but not listed");
   for (uint32_t i = 0; i < p->n_required_ops; ++i)
     if (!find_op(p->required_ops[i]))
       return unsupported(file + ": the plugin requires the op '" + p->required_ops[i] + "', which this host does not have");
@@ -174,11 +175,10 @@ Result<std::unique_ptr<PluginLibrary>> PluginLibrary::load(const std::string& pa
   try {
     code = entry(&host, &lib->table_);
   } catch (...) {
-    return internal_error(path + ": the plugin threw an exception out of its entry");
+    return invalid(path + ": the plugin threw an exception out of its entry");
   }
   if (code != TN_STATUS_OK)
-    return Status(code > 0 && code <= TN_STATUS_CANCELLED ? static_cast<Code>(code) : Code::internal,
-                  path + ": the plugin refused to start (status " + std::to_string(code) + ")");
+    return from_abi(code, path + ": the plugin refused to start (status " + std::to_string(code) + ")");
   TN_RETURN_IF_ERROR(check_table(path, lib->table_, host));
   return lib;
 }

@@ -10,7 +10,7 @@ Result<std::unique_ptr<LossPlugin>> LossPlugin::create(Catalog& catalog, const s
   auto loss = std::make_unique<LossPlugin>();
   TN_ASSIGN(loss->instance_, Instance::create(catalog, TN_KIND_LOSS, id, name, options));
   loss->table_ = static_cast<const tn_loss*>(loss->instance_->descriptor().vtable);
-  if (!TN_HAS(loss->table_, build)) return internal_error(loss->instance_->who() + ": the plugin has no build function");
+  if (!TN_HAS(loss->table_, build)) return invalid(loss->instance_->who() + ": the plugin has no build function");
   return loss;
 }
 
@@ -31,9 +31,9 @@ Result<LossResult> LossPlugin::build(Graph& graph, const CallInfo& info, std::sp
   for (const Emitted& e : call.emitted) {
     switch (e.as) {
       case TN_OUT_LOSS:
-        if (r.value.valid()) return internal_error(instance_->who() + ": emitted two losses");
+        if (r.value.valid()) return invalid(instance_->who() + ": emitted two losses");
         if (e.value.rank() > 1)
-          return internal_error(instance_->who() + ": the loss has shape " + to_string(e.value.shape()) + "; it must be a number or one number a sample");
+          return invalid(instance_->who() + ": the loss has shape " + to_string(e.value.shape()) + "; it must be a number or one number a sample");
         r.value = scalar(e.value);
         if (e.value.rank() == 1) r.per_sample = e.value;
         break;
@@ -47,8 +47,8 @@ Result<LossResult> LossPlugin::build(Graph& graph, const CallInfo& info, std::sp
   if (!r.value.valid())
     for (const NamedTensor& p : r.parts) r.value = r.value.valid() ? add(r.value, p.value) : p.value;
   if (!graph.status().is_ok()) return graph.status();
-  if (!r.value.valid()) return internal_error(instance_->who() + ": the plugin emitted no loss");
-  if (!is_floating(r.value.dtype())) return internal_error(instance_->who() + ": the loss is of dtype " + std::string(name_of(r.value.dtype())));
+  if (!r.value.valid()) return invalid(instance_->who() + ": the plugin emitted no loss");
+  if (!is_floating(r.value.dtype())) return invalid(instance_->who() + ": the loss is of dtype " + std::string(name_of(r.value.dtype())));
   if (!r.report.valid()) r.report = r.value;
   return r;
 }

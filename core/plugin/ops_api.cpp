@@ -12,7 +12,7 @@ namespace {
 // Every function of the table that builds needs a graph; outside one it records why.
 bool building(Call& call, const char* what) {
   if (call.graph) return call.status().is_ok();
-  call.fail(bad_state(std::string(what) + ": tensors can only be made while a graph is being built"));
+  call.fail(invalid(std::string(what) + ": tensors can only be made while a graph is being built"));
   return false;
 }
 

@@ -63,7 +63,7 @@ Result<std::unique_ptr<OptimizerPlugin>> OptimizerPlugin::create(Catalog& catalo
   opt->table_ = static_cast<const tn_optimizer*>(inst.descriptor().vtable);
   if (const auto* c = inst.extension<tn_optimizer_closure>(TN_EXT_CLOSURE); c && TN_HAS(c, step)) opt->closure_ = c;
   else if (const auto* m = inst.extension<tn_optimizer_multi_loss>(TN_EXT_MULTI_LOSS); m && TN_HAS(m, step)) opt->multi_loss_ = m;
-  else if (!TN_HAS(opt->table_, step)) return internal_error(inst.who() + ": the plugin has no step function");
+  else if (!TN_HAS(opt->table_, step)) return invalid(inst.who() + ": the plugin has no step function");
   return opt;
 }
 
@@ -138,9 +138,9 @@ Result<OptimizerPlugin::StepResult> OptimizerPlugin::step(Graph& graph, const Ca
   StepResult r;
   for (size_t i = 0; i < next.size(); ++i) {
     const Tensor t = call.tensor(next[i]);
-    if (!t.valid()) return internal_error(instance_->who() + ": the new value of '" + std::string(s.names[i]) + "' is null");
+    if (!t.valid()) return invalid(instance_->who() + ": the new value of '" + std::string(s.names[i]) + "' is null");
     if (t.dtype() != s.params[i].dtype() || t.shape() != s.params[i].shape())
-      return internal_error(instance_->who() + ": the new value of '" + std::string(s.names[i]) + "' is " +
+      return invalid(instance_->who() + ": the new value of '" + std::string(s.names[i]) + "' is " +
                             to_string(TensorType{t.dtype(), t.shape()}) + ", the parameter " +
                             to_string(TensorType{s.params[i].dtype(), s.params[i].shape()}));
     r.params.push_back(t);

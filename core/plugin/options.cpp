@@ -157,7 +157,7 @@ Result<PluginOptions> PluginOptions::check(std::string who, const tn_option* con
         v.as.strs = store.lists.back().data();
         break;
       }
-      default: return internal_error(what + " is declared with the unknown type " + std::to_string(o.type));
+      default: return invalid(what + " is declared with the unknown type " + std::to_string(o.type));
     }
     out.attrs_.push_back(attr);
   }

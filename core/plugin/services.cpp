@@ -8,7 +8,7 @@ namespace tenon {
 namespace {
 
 int32_t in_graph(Call& call, const char* what) {
-  return call.graph ? TN_STATUS_OK : call.fail(bad_state(std::string(what) + ": only while a graph is being built"));
+  return call.graph ? TN_STATUS_OK : call.fail(invalid(std::string(what) + ": only while a graph is being built"));
 }
 
 // --- state ---

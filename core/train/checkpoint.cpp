@@ -67,7 +67,7 @@ std::string checksum_field(uint32_t crc) {
 constexpr size_t kChecksumField = 5;
 
 Status damaged(const fs::path& file, std::string_view how) {
-  return bad_state("checkpoint file '" + file.string() + "' is damaged: " + std::string(how));
+  return invalid("checkpoint file '" + file.string() + "' is damaged: " + std::string(how));
 }
 
 Result<proto::CheckpointState> read_state(const fs::path& folder) {
@@ -141,7 +141,7 @@ Status remove_checkpoint(const fs::path& folder) {
   std::error_code error;
   fs::remove_all(aside, error);
   if (::rename(folder.c_str(), aside.c_str()) != 0)
-    return file_error("can't remove the old checkpoint", folder.string(), errno);
+    return write_error("can't remove the old checkpoint", folder.string(), errno);
   fs::remove_all(aside, error);
   return Status::ok();
 }
@@ -158,7 +158,7 @@ Status put_in_place(const std::string& temporary, const fs::path& final) {
     TN_RETURN_IF_ERROR(remove_checkpoint(final));
   }
   if (::rename(temporary.c_str(), final.c_str()) != 0)
-    return file_error("can't write the checkpoint", final.string(), errno);
+    return write_error("can't write the checkpoint", final.string(), errno);
   return Status::ok();
 }
 
@@ -310,7 +310,7 @@ Result<std::vector<const HostArray*>> match_tensors(const NamedArrays& have,
   }
   if (count == 0) return matched;
   if (count > kShown) problems += ", and " + std::to_string(count - kShown) + " more";
-  return bad_state("the checkpoint is of another model: " + problems);
+  return invalid("the checkpoint is of another model: " + problems);
 }
 
 }  // namespace tenon

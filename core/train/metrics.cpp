@@ -241,7 +241,7 @@ class Auc final : public Metric {
       if (label < 0) continue;
       const double score =
           rows.width == 1 ? rows.outputs->at(i) : rows.outputs->at(2 * i + 1) - rows.outputs->at(2 * i);
-      if (std::isnan(score)) return invalid("the score of sample " + std::to_string(i) + " is NaN");
+      if (std::isnan(score)) return bad_state("the score of sample " + std::to_string(i) + " is NaN");
       scores_.emplace_back(score, label == 1);
     }
     return Status::ok();
@@ -260,7 +260,7 @@ class Auc final : public Metric {
       i = end;
     }
     const double negatives = static_cast<double>(s.size()) - positives;
-    if (positives == 0 || negatives == 0) return bad_state("is undefined: all samples are of one class");
+    if (positives == 0 || negatives == 0) return invalid("is undefined: all samples are of one class");
     return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives);
   }
   void reset() override { scores_.clear(); }
@@ -345,7 +345,7 @@ class R2 final : public Metric {
     return Status::ok();
   }
   Result<double> value() const override {
-    if (sums_.empty() || sums_[0].n < 2) return bad_state("needs at least two samples");
+    if (sums_.empty() || sums_[0].n < 2) return invalid("needs at least two samples");
     double sum = 0;
     for (const Sums& s : sums_) sum += s.total > 0 ? 1 - s.residual / s.total : s.residual == 0 ? 1 : 0;
     return sum / static_cast<double>(sums_.size());

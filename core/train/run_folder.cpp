@@ -142,7 +142,7 @@ Status restore_checkpoint(const std::string& path, Experiment& e, int64_t* step)
 }
 
 Status load_parameters(const std::string& path, const std::string& recipe_dir, const std::string& model_name, nn::Model& model) {
-  const std::string found = fs::exists(path) || recipe_dir.empty() ? path : recipe_dir + "/" + path;
+  const std::string found = fs::exists(path) ? path : (fs::path(recipe_dir) / path).string();
   NamedArrays tensors;
   if (found.ends_with(".safetensors")) {
     TN_ASSIGN(Safetensors s, read_safetensors(found));

@@ -31,7 +31,7 @@ struct Defect {
 TEST_CASE("Each impossible table is refused by name") {
   struct Case {
     const char *defect, *says;
-    Code code = Code::internal;
+    Code code = Code::invalid;
   };
   const Case cases[] = {
       {"no_table", "returned no table"},

@@ -83,7 +83,7 @@ Status write_predictions(const EvalFlags& flags, Experiment& e, std::ostream& ou
         out << "\n";
       }
     }
-    return out ? Status::ok() : Status(Code::internal, "the predictions can't be written (is the disk full?)");
+    return out ? Status::ok() : bad_state("the predictions can't be written (is the disk full?)");
   });
 }
 

@@ -85,7 +85,7 @@ int main(int argc, char** argv) {
   try {
     const int code = run();
     if ((std::fflush(stdout) != 0 || std::ferror(stdout)) && code == 0)
-      return report({tenon::Code::state, "the output can't be written (is the disk full?)"});
+      return report(tenon::bad_state("the output can't be written (is the disk full?)"));
     return code;
   } catch (const std::exception& e) {  // out of memory and the like, from a library
     std::fprintf(stderr, "tenon: %s\n", e.what());
