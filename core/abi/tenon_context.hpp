@@ -244,6 +244,11 @@ struct Model {
   }
   Tensor flat() const { return {ctx.raw, api().flat(ctx.raw, name)}; }
   void assign_flat(Tensor value) const { api().assign_flat(ctx.raw, name, value.id); }
+  // Parameters trained from now on, by name prefix; none: all.
+  void train_only(const std::vector<const char*>& prefixes, bool reset_slots = false) const {
+    api().train_only(ctx.raw, name, prefixes.data(), static_cast<uint32_t>(prefixes.size()), reset_slots);
+  }
+  void reinitialize(uint64_t key) const { api().reinitialize(ctx.raw, name, key); }
   const tn_model_api& api() const { return ctx.extension<tn_model_api>(TN_EXT_MODEL); }
 };
 

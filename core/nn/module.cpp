@@ -4,6 +4,7 @@
 #include <map>
 
 #include "core/ops/elementwise.h"
+#include "core/ops/random.h"
 #include "core/ops/shape.h"
 
 namespace tenon::nn {
@@ -42,7 +43,10 @@ Tensor Context::product(Tensor t) const {
   return mixed && t.valid() && t.dtype() == DType::bf16 ? cast(t, DType::f32) : t;
 }
 
-Tensor Context::next_key() { return graph_.key(split_key(key_, keys_used_++)); }
+Tensor Context::next_key() {
+  const uint64_t n = keys_used_++;
+  return key_tensor.valid() ? fold_in(key_tensor, static_cast<int64_t>(n)) : graph_.key(split_key(key_, n));
+}
 
 Tensor Context::output_of(std::string_view module_name) const {
   for (auto it = outputs_.rbegin(); it != outputs_.rend(); ++it)

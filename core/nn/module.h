@@ -64,8 +64,9 @@ class Context {
   Tensor state(const Parameter& p) const;
   void update(const ParameterPtr& p, Tensor value);
   std::vector<Update> updates() const;
-  // A fresh random key.
+  // A fresh random key; made of `key_tensor`, where that is given, instead of the number.
   Tensor next_key();
+  Tensor key_tensor;
   // Mixed precision: matrix products and convolutions read bf16; parameters, sums and all else stay f32. An f32 operand
   // in the type that products read, and the product back in f32.
   bool mixed = false;

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "core/base/philox.h"
+#include "core/ops/dense.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/families.h"
 #include "core/ops/kernel_util.h"
@@ -83,7 +84,7 @@ enum class Law { uniform, normal, exponential, gumbel };
 template <Law law>
 Status plain_draw(const KernelArgs& a) {
   Stream stream(key_of(a.in[0]));
-  const auto fill = [&](auto t) {
+  return dispatch_floating(a.out[0].dtype, [&](auto t) {
     using T = decltype(t);
     T* out = a.out[0].template as<T>();
     const auto n = static_cast<uint64_t>(a.out[0].numel());
@@ -97,18 +98,8 @@ Status plain_draw(const KernelArgs& a) {
       else
         out[i] = gumbel<T>(stream, i);
     }
-  };
-  switch (a.out[0].dtype) {
-    case DType::f64:
-      fill(double{});
-      break;
-    case DType::bf16:
-      fill(bf16{});
-      break;
-    default:
-      fill(float{});
-  }
-  return Status::ok();
+    return Status::ok();
+  });
 }
 
 std::vector<Sample> draw_samples() {
@@ -167,7 +158,7 @@ Status infer_bernoulli(const InferArgs& a) {
 
 Status plain_bernoulli(const KernelArgs& a) {
   Stream stream(key_of(a.in[0]));
-  const auto fill = [&](auto t) {
+  return dispatch_floating(a.in[1].dtype, [&](auto t) {
     using T = decltype(t);
     using U = Arith<T>;
     bool* out = a.out[0].template as<bool>();
@@ -176,18 +167,8 @@ Status plain_bernoulli(const KernelArgs& a) {
       out[i] = uniform<U>(stream, i) < load(a.in[1].template as<T>()[at]);
       ++i;
     });
-  };
-  switch (a.in[1].dtype) {
-    case DType::f64:
-      fill(double{});
-      break;
-    case DType::bf16:
-      fill(bf16{});
-      break;
-    default:
-      fill(float{});
-  }
-  return Status::ok();
+    return Status::ok();
+  });
 }
 
 std::vector<Sample> bernoulli_samples() {

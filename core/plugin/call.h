@@ -40,8 +40,15 @@ class ModelService {
   virtual ~ModelService() = default;
   virtual Result<std::vector<Tensor>> apply(Graph& graph, const Apply& call) = 0;
   virtual Result<std::vector<NamedTensor>> parameters(Graph& graph, const std::string& model) = 0;
-  // A new value for one parameter when the step is evaluated.
+  // A new value for one parameter when the step is evaluated; it overrides the optimizer's.
   virtual Status assign(const std::string& model, size_t index, Tensor value) = 0;
+  // All trainable parameters as one vector [P], and a new value for all of them.
+  virtual Result<Tensor> flat(Graph& graph, const std::string& model) = 0;
+  virtual Status assign_flat(const std::string& model, Tensor value) = 0;
+  // Both take effect after the step: which parameters are trained from then on (by name prefix; none: all), with fresh
+  // optimizer slots if asked; new initial values.
+  virtual Status train_only(const std::string& model, const std::vector<std::string>& prefixes, bool reset_slots) = 0;
+  virtual Status reinitialize(const std::string& model, uint64_t key) = 0;
 };
 
 struct Emitted {

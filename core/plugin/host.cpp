@@ -3,6 +3,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "core/base/version.h"
+
 namespace tenon {
 namespace {
 
@@ -35,7 +37,7 @@ tn_host make_host(HostHooks& h) {
   host.abi_major = TN_ABI_MAJOR;
   host.abi_minor = TN_ABI_MINOR;
   host.product = "tenon";
-  host.version = "0.1.0";
+  host.version = TENON_VERSION;
   host.self = &h;
   host.get_extension = get_extension;
   host.log = log;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/ops/elementwise.h"
+
 namespace tenon {
 namespace {
 
@@ -36,6 +38,11 @@ HostArray filled(DType t, const Shape& shape, double v) {
 }  // namespace
 
 Instance::Instance() : kept_generation(next_generation()) {}
+
+std::string Instance::second_order_refusal() const {
+  const bool said = TN_HAS(descriptor_, second_order_reason);
+  return who() + ": it can be differentiated once only" + (said ? ": " + std::string(descriptor_->second_order_reason) : "");
+}
 
 std::string Instance::who() const { return short_kind(descriptor_->kind) + " '" + name_ + "'"; }
 
@@ -72,7 +79,9 @@ Result<std::vector<NamedTensor>> Instance::arrange(std::span<const NamedTensor> 
       const bool match = in.name == r.name || (repeated && in.name.starts_with(r.name) && in.name.size() > std::string_view(r.name).size() &&
                                                std::all_of(in.name.begin() + static_cast<std::ptrdiff_t>(std::string_view(r.name).size()), in.name.end(),
                                                            [](char c) { return c >= '0' && c <= '9'; }));
-      if (match && in.value.valid()) found.push_back(in);
+      if (!match || !in.value.valid()) continue;
+      const bool constant = (r.flags & TN_ROLE_CONSTANT) && is_floating(in.value.dtype());
+      found.push_back({in.name, constant ? stop_gradient(in.value) : in.value});
     }
     const std::string role = who() + ": role '" + std::string(r.name) + "'";
     const std::string help = TN_HAS(&r, help) ? " (" + std::string(r.help) + ")" : "";
@@ -143,12 +152,12 @@ Status Instance::declare(Call& call, const tn_slot& s) {
   }
   std::vector<HostArray> initial;
   if (s.kind == TN_SLOT_PER_PARAM) {
-    for (size_t i = 0; i < slot_params.size(); ++i) {
-      if ((s.flags & TN_SLOT_FLAG_FROM_PARAM) && i < slot_param_values.size()) {
-        TN_ASSIGN(HostArray h, slot_param_values[i].to_host());
+    for (const Array& p : slot_params) {
+      if (s.flags & TN_SLOT_FLAG_FROM_PARAM) {
+        TN_ASSIGN(HostArray h, p.to_host());
         initial.push_back(std::move(h));
       } else {
-        initial.push_back(filled(s.dtype == 0 ? slot_params[i].dtype : dtype, slot_params[i].shape, s.initial));
+        initial.push_back(filled(s.dtype == 0 ? p.dtype() : dtype, p.shape(), s.initial));
       }
     }
   } else {
@@ -278,9 +287,10 @@ Status Instance::load_bytes(const std::string& bytes) {
   return call.outcome(guarded(call, [&] { return api->load(pointer_, call.ctx(), version, &stream.table, stream.data.size()); }));
 }
 
-std::vector<nn::ParameterPtr> Instance::trainable_parameters() const {
-  std::vector<nn::ParameterPtr> out;
-  for (const auto& [n, s] : slots_) out.insert(out.end(), s.trainable.begin(), s.trainable.end());
+std::vector<Instance::Trainable> Instance::trainable_parameters() const {
+  std::vector<Trainable> out;
+  for (const auto& [n, s] : slots_)
+    for (const nn::ParameterPtr& p : s.trainable) out.push_back({p, s.group});
   return out;
 }
 

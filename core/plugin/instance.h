@@ -30,13 +30,15 @@ class Instance {
   const PluginOptions& options() const { return options_; }
   const tn_host& host() const { return *host_; }
   bool has_cap(uint32_t cap) const { return (descriptor_->caps & cap) != 0; }
+  // Why it has no second derivative (TN_CAP_FIRST_ORDER), as a message.
+  std::string second_order_refusal() const;
   // A table of the descriptor's extension, or null.
   template <class T>
   const T* extension(const char* id) const {
     return TN_HAS(descriptor_, get_extension) ? static_cast<const T*>(descriptor_->get_extension(id)) : nullptr;
   }
   // Matches named inputs to the declared roles: one entry a role, null where an optional one is unbound, those of
-  // "many" roles after them. Errors: a required role unbound, a wrong dtype or rank.
+  // "many" roles after them; no gradient passes through those of constant roles. Errors: a required role unbound, a wrong dtype or rank.
   Result<std::vector<NamedTensor>> arrange(std::span<const NamedTensor> inputs) const;
 
   // hooks.init and hooks.on_epoch, where the plugin has them.
@@ -56,8 +58,7 @@ class Instance {
     std::string group;
   };
   // Parameters that an optimizer's per-parameter slots follow, while its init runs.
-  std::vector<TensorType> slot_params;
-  std::vector<Array> slot_param_values;
+  std::vector<Array> slot_params;
   int64_t table_rows = 0;
   bool declaring = false;
 
@@ -65,10 +66,15 @@ class Instance {
   Tensor get(Call& call, const std::string& name, uint32_t index);
   Status set(Call& call, const std::string& name, uint32_t index, Tensor value);
   Status reset(const std::string& name);  // "" = all
+  void forget_slots() { slots_.clear(); }  // before init declares them anew
   // Updates collected since the last call, for the step's evaluation; forgets pending values and kept handles.
   std::vector<Update> take_updates();
   void forget_step();
-  std::vector<nn::ParameterPtr> trainable_parameters() const;
+  struct Trainable {
+    nn::ParameterPtr parameter;
+    std::string optimizer;  // of the recipe, by name; "": whichever takes it
+  };
+  std::vector<Trainable> trainable_parameters() const;
   // "slot" or "slot.3" -> array, of slots that checkpoints hold.
   std::vector<std::pair<std::string, Array>> saved_slots() const;
   const std::map<std::string, Slot>& slots() const { return slots_; }

@@ -14,11 +14,28 @@ Result<std::unique_ptr<LossPlugin>> LossPlugin::create(Catalog& catalog, const s
   return loss;
 }
 
+namespace {
+
+// x, through which a gradient may pass once: a derivative of that gradient is an error.
+Tensor once_differentiable(Tensor x, const std::string& refusal) {
+  return custom_gradient(x, std::vector{x}, [refusal](Tensor cotangent) -> std::vector<Tensor> {
+    return {custom_gradient(cotangent, std::vector{cotangent}, [refusal](Tensor c) -> std::vector<Tensor> {
+      c.graph().fail(unsupported(refusal));
+      return {c};
+    })};
+  });
+}
+
+}  // namespace
+
 Result<LossResult> LossPlugin::build(Graph& graph, const CallInfo& info, std::span<const NamedTensor> inputs, ModelService* models) {
   TN_ASSIGN(auto in, instance_->arrange(inputs));
   const Graph::Scope scope(graph, instance_->who());
   if (!instance_->initialised()) TN_RETURN_IF_ERROR(instance_->init(graph, info, in, models));
   Call call(*instance_, &graph, info, models);
+  if (instance_->has_cap(TN_CAP_FIRST_ORDER))
+    for (NamedTensor& t : in)
+      if (t.value.valid() && is_floating(t.value.dtype())) t.value = once_differentiable(t.value, instance_->second_order_refusal());
   std::vector<tn_named> named;
   for (const NamedTensor& t : in) named.push_back({t.name.c_str(), call.handle(t.value)});
   const int32_t code = guarded(call, [&] {
@@ -27,6 +44,7 @@ Result<LossResult> LossPlugin::build(Graph& graph, const CallInfo& info, std::sp
   TN_RETURN_IF_ERROR(call.outcome(code));
 
   LossResult r;
+  r.numbers = call.reported;
   const auto scalar = [](Tensor t) { return t.rank() == 0 ? t : mean(t); };
   for (const Emitted& e : call.emitted) {
     switch (e.as) {

@@ -11,6 +11,7 @@ struct LossResult {
   Tensor per_sample;  // [B], or null
   std::vector<NamedTensor> parts;    // objectives, rank 0
   std::vector<NamedTensor> metrics;  // rank 0
+  std::vector<std::pair<std::string, double>> numbers;  // metrics that the plugin computed itself
 };
 
 class LossPlugin {

@@ -69,9 +69,7 @@ Result<std::unique_ptr<OptimizerPlugin>> OptimizerPlugin::create(Catalog& catalo
 
 Status OptimizerPlugin::init(Graph& graph, std::span<const std::string> names, std::span<const Array> params) {
   const Graph::Scope scope(graph, instance_->who());
-  instance_->slot_params.clear();
-  instance_->slot_param_values.assign(params.begin(), params.end());
-  for (const Array& a : params) instance_->slot_params.push_back(a.type());
+  instance_->slot_params.assign(params.begin(), params.end());
   if (TN_HAS(table_, init)) {
     Call call(*instance_, &graph, {});
     std::vector<tn_named> named;
@@ -81,7 +79,7 @@ Status OptimizerPlugin::init(Graph& graph, std::span<const std::string> names, s
     instance_->declaring = false;
     TN_RETURN_IF_ERROR(call.outcome(code));
   }
-  instance_->slot_param_values.clear();
+  instance_->slot_params.clear();
   return Status::ok();
 }
 

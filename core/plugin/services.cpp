@@ -118,12 +118,24 @@ int32_t model_parameters(tn_ctx* ctx, const char* model, tn_named* out, uint32_t
   return TN_STATUS_OK;
 }
 
-tn_tensor model_flat(tn_ctx* ctx, const char*) {
-  Call::of(ctx).fail(unsupported("flat: models are flattened for aggregators and procedures only"));
+tn_tensor model_flat(tn_ctx* ctx, const char* model) {
+  Call& call = Call::of(ctx);
+  ModelService* models = service(call, "flat");
+  if (!models) return TN_NULL;
+  auto r = models->flat(*call.graph, model ? model : "");
+  if (r) return call.handle(*r);
+  call.fail(r.status());
   return TN_NULL;
 }
-int32_t model_assign_flat(tn_ctx* ctx, const char*, tn_tensor) {
-  return Call::of(ctx).fail(unsupported("assign_flat: models are flattened for aggregators and procedures only"));
+
+int32_t model_assign_flat(tn_ctx* ctx, const char* model, tn_tensor value) {
+  Call& call = Call::of(ctx);
+  ModelService* models = service(call, "assign_flat");
+  if (!models) return to_abi(call.status());
+  const Tensor t = call.tensor(value);
+  if (!call.status().is_ok()) return to_abi(call.status());
+  if (!t.valid()) return call.fail(invalid("assign_flat: the value is null"));
+  return call.fail(models->assign_flat(model ? model : "", t));
 }
 
 int32_t model_assign(tn_ctx* ctx, const char* model, uint32_t index, tn_tensor value) {
@@ -135,12 +147,18 @@ int32_t model_assign(tn_ctx* ctx, const char* model, uint32_t index, tn_tensor v
   return call.fail(models->assign(model ? model : "", index, t));
 }
 
-int32_t model_train_only(tn_ctx* ctx, const char*, const char* const*, uint32_t, int32_t) {
-  return Call::of(ctx).fail(unsupported("train_only: which parameters are trained can be changed by procedures only"));
+int32_t model_train_only(tn_ctx* ctx, const char* model, const char* const* prefixes, uint32_t n, int32_t reset_slots) {
+  Call& call = Call::of(ctx);
+  if (!call.models) return call.fail(unsupported("train_only: there is no model here"));
+  return call.fail(call.models->train_only(model ? model : "", {prefixes, prefixes + n}, reset_slots != 0));
 }
-int32_t model_reinitialize(tn_ctx* ctx, const char*, uint64_t) {
-  return Call::of(ctx).fail(unsupported("reinitialize: models can be made anew by procedures only"));
+
+int32_t model_reinitialize(tn_ctx* ctx, const char* model, uint64_t key) {
+  Call& call = Call::of(ctx);
+  if (!call.models) return call.fail(unsupported("reinitialize: there is no model here"));
+  return call.fail(call.models->reinitialize(model ? model : "", key));
 }
+
 constexpr tn_model_api kModel = {sizeof(tn_model_api), 0, model_apply, model_parameters, model_flat, model_assign_flat,
                                  model_assign, model_train_only, model_reinitialize};
 

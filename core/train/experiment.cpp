@@ -57,14 +57,16 @@ Status Experiment::use(std::vector<DataStream> streams) {
   for (size_t i = 0; i < streams_.size(); ++i) {
     TN_ASSIGN(auto batcher, train_batcher(recipe_, static_cast<int>(i), streams_[i],
                                           split_key(seed_, "batches " + streams_[i].name)));
+    objective_.streams.push_back(streams_[i].name);
     training_.push_back(std::move(batcher));
   }
   TN_RETURN_IF_ERROR(default_metrics());
   steps_per_epoch_ = training_[0]->steps_per_epoch();
   total_steps_ = train.has_steps() ? train.steps() : std::max<int64_t>(train.epochs(), 1) * steps_per_epoch_;
   last_step_ = total_steps_;
-  TN_RETURN_IF_ERROR(create_models());
-  return bind_parameters();
+  TN_ASSIGN(const Batch first, training_batch(0, nullptr));
+  TN_RETURN_IF_ERROR(create_models(first));
+  return bind_parameters(first);
 }
 
 Status Experiment::create_plugins(Catalog& catalog) {
@@ -82,9 +84,11 @@ Status Experiment::create_plugins(Catalog& catalog) {
     term.plugin = std::move(plugin).value();
     if (l.has_reweighter()) return unsupported(recipe_.where(path + ".reweighter") + ": this host trains without reweighters");
     term.weight = l.weight();
-    auto schedule = Schedule::make(l.weight_schedule().id(), to_options(l.weight_schedule().options()));
-    if (!schedule) return std::move(schedule).status().at(recipe_.where(path + ".weight_schedule"));
-    term.weight_schedule = std::move(schedule).value();
+    if (l.has_weight_schedule()) {
+      auto schedule = Schedule::make(l.weight_schedule().id(), to_options(l.weight_schedule().options()));
+      if (!schedule) return std::move(schedule).status().at(recipe_.where(path + ".weight_schedule"));
+      term.weight_schedule = std::move(schedule).value();
+    }
     for (const proto::Bind& b : l.bind()) term.bind[b.role()] = b.to();
     term.stream = l.data();
     term.models.assign(l.model().begin(), l.model().end());
@@ -128,8 +132,7 @@ Status Experiment::default_metrics() {
   return Status::ok();
 }
 
-Status Experiment::create_models() {
-  TN_ASSIGN(Batch batch, training_batch(0, nullptr));
+Status Experiment::create_models(const Batch& batch) {
   const proto::Recipe& p = recipe_.proto;
   std::map<std::string, TensorType> outputs;
   for (int i = 0; i < p.model_size(); ++i) {
@@ -152,6 +155,7 @@ Status Experiment::create_models() {
     facts.context = stream.context;
     TN_ASSIGN(const nn::BuildOptions options, build_options(m, path));
     TN_ASSIGN(RecipeModel built, model_from_recipe(*runtime_, recipe_, m, path, facts, options));
+    facts_.push_back(std::move(facts));
     if (!built.routers.empty())
       for (const RouterUse& r : built.routers)
         if (r.router.id() != "softmax_topk")
@@ -194,8 +198,7 @@ const std::string& Experiment::main_model() const {
 
 // One step is built (not evaluated) first: it checks that data, model and losses fit, and lets losses declare
 // parameters of their own before the optimizers divide them up.
-Status Experiment::bind_parameters() {
-  TN_ASSIGN(Batch batch, training_batch(0, nullptr));
+Status Experiment::bind_parameters(const Batch& batch) {
   for (LossTerm& term : objective_.losses) {
     const DataStream* stream = &streams_[0];
     for (const DataStream& s : streams_)
@@ -217,7 +220,8 @@ Status Experiment::bind_parameters() {
       if (q->trainable && !m.frozen && !known) parameters.push_back({m.name + "." + q->name, q});
     }
   for (LossTerm& term : objective_.losses)
-    for (const nn::ParameterPtr& q : term.plugin->instance().trainable_parameters()) parameters.push_back({q->name, q});
+    for (const Instance::Trainable& t : term.plugin->instance().trainable_parameters())
+      parameters.push_back({t.parameter->name, t.parameter, t.optimizer});
   return optimizers_.bind(*runtime_, std::move(parameters));
 }
 
@@ -261,100 +265,35 @@ CallInfo Experiment::training_info(int64_t step) const {
           .train = true};
 }
 
-bool Experiment::has_split(const std::string& split) const { return streams_[0].part(split) != nullptr; }
-
-Result<std::unique_ptr<Batcher>> Experiment::split_batcher(const std::string& split, int64_t max_batches) const {
-  const DatasetPtr part = streams_[0].part(split);
-  if (!part) return not_found("the recipe's data has no part '" + split + "' (give it " + split + "_files or " + split + "_split)");
-  return eval_batcher(recipe_, 0, streams_[0], part, max_batches);
-}
-
-Result<MetricValues> Experiment::evaluate(const std::string& split, int64_t step, int64_t max_batches) {
-  const DataStream& stream = streams_[0];
-  TN_ASSIGN(auto batcher, split_batcher(split, max_batches));
-  for (MetricUse& m : metrics_) m.metric->reset();
-  TN_ASSIGN(auto loss_metric, make_metric("loss"));
-  const int64_t batches = batcher->steps_per_epoch();
-  std::map<std::string, std::pair<double, double>> parts;  // sum, weight
-  Graph graph(*runtime_);
-  CallInfo info = training_info(step);
-  info.train = false;
-  for (int64_t b = 0; b < batches; ++b) {
-    TN_ASSIGN(const Columns columns, batcher->make(b));
-    TN_ASSIGN(Batch batch, upload(stream, columns, true, {}));
-    const int64_t rows = batcher->batch_rows(b);
-    graph.reset();
-    objective_.begin(batch, info);
-    TN_ASSIGN(Pass * pass, objective_.forward(graph));
-    TN_ASSIGN(const ObjectiveValue value, objective_.evaluate(graph, *pass));
-    // One evaluation for the loss, its parts and what the metrics read.
-    std::vector<Tensor> wanted{value.report};
-    for (const NamedTensor& p : value.parts) wanted.push_back(p.value);
-    const std::string output_name = main_model() + ".output";
-    std::map<std::string, size_t> at;  // source -> index in wanted
-    const auto want = [&](const std::string& source) -> Status {
-      if (at.contains(source)) return Status::ok();
-      TN_ASSIGN(Tensor t, objective_.resolve(graph, *pass, source));
-      at[source] = wanted.size();
-      wanted.push_back(t);
-      return Status::ok();
-    };
-    const auto source_of = [&](const MetricUse& m, const std::string& role) {
-      if (const auto it = m.bind.find(role); it != m.bind.end()) return it->second;
-      return role == "labels" ? std::string("y") : output_name;
-    };
-    for (const MetricUse& m : metrics_)
-      for (const char* role : {"outputs", "labels"})
-        if (m.roles.find(role) != std::string::npos) TN_RETURN_IF_ERROR(want(source_of(m, role)));
-    TN_ASSIGN(const auto arrays, graph.eval(wanted));
-    std::vector<HostArray> host;
-    for (const Array& a : arrays) {
-      TN_ASSIGN(HostArray h, a.to_host());
-      host.push_back(std::move(h));
+Status Experiment::apply(const Objective::ModelChange& change) {
+  const auto& models = objective_.models;
+  const auto k = static_cast<size_t>(std::find_if(models.begin(), models.end(), [&](const TrainedModel& m) { return m.name == change.model; }) - models.begin());
+  if (!change.new_values)
+    return optimizers_.train_only(*runtime_, [&](const NamedParameter& p) {
+      const auto& own = models[k].model.parameters;
+      if (std::find(own.begin(), own.end(), p.parameter) == own.end()) {
+        const auto& now = optimizers_.parameters();  // another model's: as it is
+        return std::any_of(now.begin(), now.end(), [&](const NamedParameter& q) { return q.parameter == p.parameter; });
+      }
+      return change.train_only.empty() || std::any_of(change.train_only.begin(), change.train_only.end(), [&](const std::string& s) {
+        return p.parameter->name.starts_with(s);
+      });
+    }, change.reset_slots);
+  const proto::Model& m = recipe_.proto.model(static_cast<int>(k));
+  const std::string path = indexed("model", recipe_.proto.model_size(), static_cast<int>(k));
+  TN_ASSIGN(nn::BuildOptions options, build_options(m, path));
+  options.seed = *change.new_values;
+  TN_ASSIGN(const RecipeModel fresh, model_from_recipe(*runtime_, recipe_, m, path, facts_[k], options));
+  const auto renew = [](const std::vector<nn::ParameterPtr>& to, const std::vector<nn::ParameterPtr>& from) -> Status {
+    for (size_t i = 0; i < to.size(); ++i) {
+      if (to[i] == from[i]) continue;  // shared with another model
+      TN_ASSIGN(const HostArray value, from[i]->value.to_host());
+      TN_RETURN_IF_ERROR(to[i]->value.assign(value));
     }
-    for (MetricUse& m : metrics_) {
-      RoleArrays roles{{"loss", &host[0]}};
-      for (const char* role : {"outputs", "labels"})
-        if (m.roles.find(role) != std::string::npos) roles[role] = &host[at.at(source_of(m, role))];
-      if (Status s = m.metric->update(roles, rows); !s.is_ok()) return std::move(s).at("metric '" + m.name + "'");
-    }
-    TN_RETURN_IF_ERROR(loss_metric->update({{"loss", &host[0]}}, rows));
-    for (size_t i = 0; i < value.parts.size(); ++i) {
-      auto& [sum, weight] = parts[value.parts[i].name];
-      sum += host[1 + i].at(0) * static_cast<double>(rows);
-      weight += static_cast<double>(rows);
-    }
-    objective_.end();
-    for (LossTerm& term : objective_.losses) term.plugin->instance().forget_step();
-  }
-  MetricValues out;
-  TN_ASSIGN(out[split + "/loss"], loss_metric->value());
-  for (const auto& [name, sum] : parts) out[split + "/" + name] = sum.first / sum.second;
-  for (const MetricUse& m : metrics_) {
-    auto v = m.metric->value();
-    if (!v) return std::move(v).status().at("metric '" + m.name + "' on " + split);
-    out[split + "/" + m.name] = *v;
-  }
-  return out;
-}
-
-Status Experiment::predict(const std::string& split, const std::function<Status(const Columns&, const HostArray&)>& sink) {
-  const DataStream& stream = streams_[0];
-  TN_ASSIGN(auto batcher, split_batcher(split, 0));
-  Graph graph(*runtime_);
-  CallInfo info = training_info(0);
-  info.train = false;
-  for (int64_t b = 0; b < batcher->steps_per_epoch(); ++b) {
-    TN_ASSIGN(const Columns columns, batcher->make(b));
-    TN_ASSIGN(Batch batch, upload(stream, columns, true, {}));
-    graph.reset();
-    objective_.begin(batch, info);
-    TN_ASSIGN(Pass * pass, objective_.forward(graph));
-    TN_ASSIGN(const HostArray output, graph.to_host(pass->outputs.at(main_model())));
-    TN_RETURN_IF_ERROR(sink(columns, output));
-    objective_.end();
-  }
-  return Status::ok();
+    return Status::ok();
+  };
+  TN_RETURN_IF_ERROR(renew(models[k].model.parameters, fresh.model.parameters));
+  return renew(models[k].model.states, fresh.model.states);
 }
 
 std::vector<std::pair<std::string, Array>> Experiment::saved_arrays() const {

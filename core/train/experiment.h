@@ -50,11 +50,15 @@ class Experiment {
   // Batch `step` of every stream's training part, uploaded; and its number of samples.
   Result<Batch> training_batch(int64_t step, int64_t* samples);
   CallInfo training_info(int64_t step) const;
-  // Metrics of a split ("val", "test") over all its batches, or the first `max_batches`: "test/accuracy".
+  // Metrics of a split ("val", "test") over all its batches, or about `max_batches` of them: "test/accuracy". Of
+  // several streams each is gone through once; a loss or metric averages over the batches that have what it reads.
   Result<MetricValues> evaluate(const std::string& split, int64_t step, int64_t max_batches = 0);
   bool has_split(const std::string& split) const;
-  // Model outputs of a split, batch by batch: `sink(columns of the batch, output)`.
+  // Outputs of the main model on a split, batch by batch: `sink(columns of its stream's batch, output)`.
   Status predict(const std::string& split, const std::function<Status(const Columns&, const HostArray&)>& sink);
+
+  // Carries out what a plugin asked for.
+  Status apply(const Objective::ModelChange& change);
 
   // Every tensor that a checkpoint holds: parameters and states of models, slots of optimizers and losses.
   std::vector<std::pair<std::string, Array>> saved_arrays() const;
@@ -64,12 +68,21 @@ class Experiment {
   static Result<std::unique_ptr<Experiment>> with_plugins(Runtime& runtime, Catalog& catalog, Recipe recipe);
   Status use(std::vector<DataStream> streams);
   Status create_plugins(Catalog& catalog);
-  Status create_models();
+  Status create_models(const Batch& batch);
   Status create_metrics();
   Status default_metrics();
-  Status bind_parameters();
+  Status bind_parameters(const Batch& batch);
   Result<Batch> upload(const DataStream& stream, const Columns& columns, bool first, Batch batch) const;
-  Result<std::unique_ptr<Batcher>> split_batcher(const std::string& split, int64_t max_batches) const;
+  // One a stream; null for those that lack the part.
+  using SplitBatchers = std::vector<std::unique_ptr<Batcher>>;
+  Result<SplitBatchers> split_batchers(const std::string& split, int64_t max_batches) const;
+  struct SplitBatch {
+    std::map<std::string, Columns> columns;  // by stream
+    std::map<std::string, int64_t> rows;
+    Batch batch;
+    std::set<std::string> absent;  // streams without a batch `b`
+  };
+  Result<SplitBatch> split_batch(SplitBatchers& batchers, int64_t b) const;
   Result<nn::BuildOptions> build_options(const proto::Model& m, const std::string& path) const;
   const std::string& main_model() const;  // whose output metrics read
 
@@ -79,6 +92,7 @@ class Experiment {
   Objective objective_;
   Optimizers optimizers_;
   std::vector<MetricUse> metrics_;
+  std::vector<ModelFacts> facts_;  // of each model
   std::vector<std::unique_ptr<Batcher>> training_;
   uint64_t seed_ = 0;
   int64_t total_steps_ = 0, last_step_ = 0, steps_per_epoch_ = 1;

@@ -9,8 +9,9 @@
 
 namespace tenon {
 
-void Objective::begin(const Batch& batch, const CallInfo& info) {
+void Objective::begin(const Batch& batch, const CallInfo& info, std::set<std::string> absent) {
   batch_ = &batch;
+  absent_ = std::move(absent);
   info_ = info;
   end();
 }
@@ -19,9 +20,11 @@ void Objective::end() {
   passes_.clear();
   again_.clear();
   assigned_.clear();
+  next_ = nullptr;
 }
 
-Result<const TrainedModel*> Objective::find_model(const std::string& name) const {
+Result<const TrainedModel*> Objective::find_model(const std::string& wanted) const {
+  const std::string& name = !wanted.empty() ? wanted : current_ ? model_of(*current_) : models[0].name;
   for (const TrainedModel& m : models)
     if (m.name == name) return &m;
   std::vector<std::string> names;
@@ -34,11 +37,34 @@ Tensor Objective::input(Graph& graph, const std::string& column) const {
   return it == batch_->end() ? Tensor{} : graph.input(it->second);
 }
 
+std::string Objective::stream_of(const std::string& source) const {
+  const std::string first = source.substr(0, source.find('.'));
+  if (std::find(streams.begin(), streams.end(), first) != streams.end()) return first;
+  for (const TrainedModel& m : models)
+    if (m.name == first && first != source) return stream_of(m.inputs[0]);
+  return streams.empty() ? "" : streams[0];
+}
+
+bool Objective::is_absent(const Pass& pass, const std::string& source) const {
+  if (absent_.empty()) return false;
+  const std::string first = source.substr(0, source.find('.'));
+  for (const TrainedModel& m : models)
+    if (m.name == first && first != source) return !pass.outputs.contains(first);
+  return absent_.contains(stream_of(source));
+}
+
+bool Objective::is_absent(const Pass& pass, const LossTerm& term) const {
+  if (absent_.empty()) return false;
+  if (absent_.contains(term.stream.empty() ? streams[0] : term.stream) || !pass.outputs.contains(model_of(term))) return true;
+  return std::any_of(term.bind.begin(), term.bind.end(), [&](const auto& b) { return is_absent(pass, b.second); });
+}
+
 Result<Pass*> Objective::forward(Graph& graph, const Substitutes& substitutes) {
   auto owned = std::make_unique<Pass>();
   Pass& pass = *owned;
   passes_.push_back(std::move(owned));
   for (const TrainedModel& m : models) {
+    if (std::any_of(m.inputs.begin(), m.inputs.end(), [&](const std::string& s) { return is_absent(pass, s); })) continue;
     const Graph::Scope scope(graph, "model '" + m.name + "'");
     auto ctx = std::make_unique<nn::Context>(graph, info_.train && !m.frozen, split_key(info_.key, m.name));
     ctx->mixed = mixed;
@@ -48,9 +74,8 @@ Result<Pass*> Objective::forward(Graph& graph, const Substitutes& substitutes) {
       TN_ASSIGN(Tensor t, resolve(graph, pass, source));
       in.push_back(t);
     }
-    Tensor out = m.model(*ctx, in);
+    const Tensor out = m.model(*ctx, in);
     if (!graph.status().is_ok()) return graph.status();
-    if (m.frozen) out = stop_gradient(out);
     pass.outputs[m.name] = out;
     pass.contexts[m.name] = std::move(ctx);
   }
@@ -78,7 +103,7 @@ Result<Tensor> Objective::resolve(Graph& graph, Pass& pass, const std::string& s
 Result<std::vector<NamedTensor>> Objective::roles(Graph& graph, Pass& pass, const LossTerm& term) const {
   const tn_descriptor& d = term.plugin->instance().descriptor();
   const std::string prefix = term.stream.empty() ? "" : term.stream + ".";
-  const std::string model = term.models.empty() ? models[0].name : term.models[0];
+  const std::string& model = model_of(term);
   std::vector<NamedTensor> out;
   for (uint32_t i = 0; i < d.n_roles; ++i) {
     const std::string role = d.roles[i]->name;
@@ -118,6 +143,7 @@ Result<std::vector<NamedTensor>> Objective::roles(Graph& graph, Pass& pass, cons
 Result<ObjectiveValue> Objective::evaluate(Graph& graph, Pass& pass, bool replay) {
   ObjectiveValue v;
   for (LossTerm& term : losses) {
+    if (is_absent(pass, term)) continue;
     auto in = roles(graph, pass, term);
     if (!in) return std::move(in).status().at(term.where);
     current_ = &term;
@@ -127,23 +153,27 @@ Result<ObjectiveValue> Objective::evaluate(Graph& graph, Pass& pass, bool replay
     auto built = term.plugin->build(graph, here, *in, this);
     current_ = nullptr;
     if (!built) return std::move(built).status().at(term.where);
-    const double weight = term.weight * term.weight_schedule.factor(info_.step, std::max<int64_t>(info_.total_steps, 1));
-    const bool plain = losses.size() == 1 && term.weight == 1;
+    const double factor = term.weight_schedule ? term.weight_schedule->factor(info_.step, std::max<int64_t>(info_.total_steps, 1)) : 1;
+    const double weight = term.weight * factor;
+    const bool plain = losses.size() == 1 && term.weight == 1 && !term.weight_schedule;
     const auto weighted = [&](Tensor t) { return plain ? t : t * weight; };
     v.loss = v.loss.valid() ? v.loss + weighted(built->value) : weighted(built->value);
     v.report = v.report.valid() ? v.report + weighted(built->report) : weighted(built->report);
-    v.terms.push_back({term.name, built->value, built->per_sample, weight});
-    if (losses.size() > 1) v.parts.push_back({term.name, built->report});
+    ObjectiveValue::Term t{&term, built->value, built->report, built->per_sample, weight, {}, {}};
+    const std::string prefix = losses.size() > 1 ? term.name + "/" : "";
+    if (losses.size() > 1) t.parts.push_back({term.name, built->report});
     for (const auto* list : {&built->parts, &built->metrics})
-      for (const NamedTensor& p : *list) v.parts.push_back({losses.size() > 1 ? term.name + "/" + p.name : p.name, p.value});
+      for (const NamedTensor& p : *list) t.parts.push_back({prefix + p.name, p.value});
+    for (const auto& [name, number] : built->numbers) t.numbers.emplace_back(prefix + name, number);
+    v.terms.push_back(std::move(t));
   }
+  if (v.terms.empty() && absent_.empty()) return invalid("there is no loss");
   if (!graph.status().is_ok()) return graph.status();
   return v;
 }
 
 std::vector<Update> Objective::take_updates() {
-  std::vector<Update> out = std::move(assigned_);
-  assigned_.clear();
+  std::vector<Update> out;
   // Running statistics follow the step's own pass only; repeated passes see the same batch.
   if (!passes_.empty())
     for (const auto& [name, ctx] : passes_[0]->contexts)
@@ -153,20 +183,27 @@ std::vector<Update> Objective::take_updates() {
   return out;
 }
 
+// A parameter's value as plugins see it now: assigned, stepped, or as it was.
+Tensor Objective::current(Graph& graph, const nn::ParameterPtr& p) const {
+  if (const auto it = assigned_.find(p); it != assigned_.end()) return it->second;
+  const Tensor next = next_ ? next_(*p) : Tensor{};
+  return next.valid() ? next : graph.input(p->value);
+}
+
 Result<std::vector<Tensor>> Objective::apply(Graph& graph, const Apply& call) {
-  std::string name = call.model;
-  if (name.empty()) name = current_ && !current_->models.empty() ? current_->models[0] : models[0].name;
-  TN_ASSIGN(const TrainedModel* m, find_model(name));
+  TN_ASSIGN(const TrainedModel* m, find_model(call.model));
+  const std::string& name = m->name;
   auto ctx = std::make_unique<nn::Context>(graph, info_.train && !call.eval && !m->frozen, split_key(info_.key, name));
   ctx->mixed = mixed;
+  if (call.key.valid()) ctx->key_tensor = call.key;
   const auto& params = m->model.parameters;
   if (!call.params.empty() && call.params.size() != params.size())
     return invalid("model '" + name + "' has " + std::to_string(params.size()) + " parameters, " +
                    std::to_string(call.params.size()) + " were given");
   for (size_t i = 0; i < params.size(); ++i) {
-    Tensor t = call.params.empty() ? graph.input(params[i]->value) : call.params[i];
+    Tensor t = call.params.empty() ? current(graph, params[i]) : call.params[i];
     if (call.frozen) t = stop_gradient(t);
-    if (!call.params.empty() || call.frozen) ctx->substitute(*params[i], t);
+    if (!call.params.empty() || call.frozen || next_) ctx->substitute(*params[i], t);
   }
   std::vector<Tensor> in;
   for (size_t i = 0; i < m->inputs.size(); ++i) {
@@ -191,16 +228,63 @@ Result<std::vector<Tensor>> Objective::apply(Graph& graph, const Apply& call) {
 }
 
 Result<std::vector<NamedTensor>> Objective::parameters(Graph& graph, const std::string& model) {
-  TN_ASSIGN(const TrainedModel* m, find_model(model.empty() ? models[0].name : model));
+  TN_ASSIGN(const TrainedModel* m, find_model(model));
   std::vector<NamedTensor> out;
-  for (const nn::ParameterPtr& p : m->model.parameters) out.push_back({m->name + "." + p->name, graph.input(p->value)});
+  for (const nn::ParameterPtr& p : m->model.parameters) out.push_back({m->name + "." + p->name, current(graph, p)});
   return out;
 }
 
 Status Objective::assign(const std::string& model, size_t index, Tensor value) {
-  TN_ASSIGN(const TrainedModel* m, find_model(model.empty() ? models[0].name : model));
+  TN_ASSIGN(const TrainedModel* m, find_model(model));
   if (index >= m->model.parameters.size()) return invalid("model '" + m->name + "' has no parameter number " + std::to_string(index));
-  assigned_.push_back({m->model.parameters[index]->value, value});
+  const nn::ParameterPtr& p = m->model.parameters[index];
+  if (value.dtype() != p->value.dtype() || value.shape() != p->value.shape())
+    return invalid("model '" + m->name + "': '" + p->name + "' is " + to_string(p->value.type()) + ", the new value " +
+                   to_string(TensorType{value.dtype(), value.shape()}));
+  assigned_[p] = value;
+  return Status::ok();
+}
+
+Result<Tensor> Objective::flat(Graph& graph, const std::string& model) {
+  TN_ASSIGN(const TrainedModel* m, find_model(model));
+  std::vector<Tensor> parts;
+  for (const nn::ParameterPtr& p : m->model.parameters)
+    if (p->trainable) parts.push_back(reshape(current(graph, p), Shape{p->value.shape().numel()}));
+  if (parts.empty()) return invalid("model '" + m->name + "' has no trainable parameters");
+  return concat(parts, 0);
+}
+
+Status Objective::assign_flat(const std::string& model, Tensor value) {
+  TN_ASSIGN(const TrainedModel* m, find_model(model));
+  std::vector<nn::ParameterPtr> targets;
+  std::vector<int64_t> sizes;
+  int64_t total = 0;
+  for (const nn::ParameterPtr& p : m->model.parameters)
+    if (p->trainable) {
+      targets.push_back(p);
+      sizes.push_back(p->value.shape().numel());
+      total += sizes.back();
+    }
+  if (targets.empty() || value.dtype() != targets[0]->value.dtype() || value.shape() != Shape{total})
+    return invalid("model '" + m->name + "' has " + std::to_string(total) + " trainable numbers, the new value is " +
+                   to_string(TensorType{value.dtype(), value.shape()}));
+  const std::vector<Tensor> parts = split(value, sizes, 0);
+  for (size_t i = 0; i < targets.size(); ++i) assigned_[targets[i]] = reshape(parts[i], targets[i]->value.shape());
+  return Status::ok();
+}
+
+Status Objective::train_only(const std::string& model, const std::vector<std::string>& prefixes, bool reset_slots) {
+  TN_ASSIGN(const TrainedModel* m, find_model(model));
+  for (const std::string& prefix : prefixes)
+    if (std::none_of(m->model.parameters.begin(), m->model.parameters.end(), [&](const auto& p) { return p->name.starts_with(prefix); }))
+      return invalid("model '" + m->name + "' has no parameter whose name begins with '" + prefix + "'");
+  changes_.push_back({.model = m->name, .new_values = {}, .train_only = prefixes, .reset_slots = reset_slots});
+  return Status::ok();
+}
+
+Status Objective::reinitialize(const std::string& model, uint64_t key) {
+  TN_ASSIGN(const TrainedModel* m, find_model(model));
+  changes_.push_back({.model = m->name, .new_values = key, .train_only = {}});
   return Status::ok();
 }
 

@@ -1,9 +1,13 @@
 // The forward pass and the losses of a step: models applied to a batch, roles bound, terms weighted and summed.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/plugin/loss.h"
@@ -26,7 +30,7 @@ struct LossTerm {
   std::string name;
   std::unique_ptr<LossPlugin> plugin;
   double weight = 1;
-  Schedule weight_schedule;
+  std::optional<Schedule> weight_schedule;  // a factor of the weight
   std::map<std::string, std::string> bind;  // role -> where from
   std::string stream;                       // for unbound roles; "" = the first
   std::vector<std::string> models;          // the first is the default model of its roles
@@ -35,7 +39,7 @@ struct LossTerm {
 
 // Everything that one pass over the models made.
 struct Pass {
-  std::map<std::string, Tensor> outputs;  // by model name
+  std::map<std::string, Tensor> outputs;  // by model name; those whose inputs the batch lacks are left out
   std::map<std::string, std::unique_ptr<nn::Context>> contexts;
 };
 
@@ -43,12 +47,15 @@ struct ObjectiveValue {
   Tensor loss;    // weighted sum, differentiated
   Tensor report;  // what is shown
   struct Term {
-    std::string name;
-    Tensor value, per_sample;
+    const LossTerm* of = nullptr;
+    Tensor value, report, per_sample;
     double weight = 1;
+    // What it reported beside: objectives and metrics, and numbers it computed itself; "part", or "name/part" when there
+    // are several losses.
+    std::vector<NamedTensor> parts;
+    std::vector<std::pair<std::string, double>> numbers;
   };
   std::vector<Term> terms;
-  std::vector<NamedTensor> parts;  // objectives and metrics that losses reported, "name/part"
 };
 
 // Other tensors in place of parameters.
@@ -58,18 +65,32 @@ class Objective : public ModelService {
  public:
   std::vector<TrainedModel> models;
   std::vector<LossTerm> losses;
-  bool mixed = false;  // matrix products in bf16
+  std::vector<std::string> streams;  // names, in the recipe's order; the first's columns need no prefix
+  bool mixed = false;                // matrix products in bf16
 
   // Begins a step: whatever is built until the next call belongs to this batch and this place in the run.
-  void begin(const Batch& batch, const CallInfo& info);
+  // `absent`: streams that have nothing (more) in it, as in an evaluation of streams of different lengths; what reads
+  // them is left out.
+  void begin(const Batch& batch, const CallInfo& info, std::set<std::string> absent = {});
   // Applies every model. In training, running statistics are updated through the pass's contexts.
   Result<Pass*> forward(Graph& graph, const Substitutes& substitutes = {});
   // The losses on that pass. `replay`: the batch is seen again within a step, so losses leave their slots alone.
+  // Error: no loss can be evaluated on this batch.
   Result<ObjectiveValue> evaluate(Graph& graph, Pass& pass, bool replay = false);
   // The tensor that `source` names: "y", "stream.y", "model.output", "model.<layer>".
   Result<Tensor> resolve(Graph& graph, Pass& pass, const std::string& source) const;
+  // Whether `source` belongs to an absent stream, or to a model that was left out because of one.
+  bool is_absent(const Pass& pass, const std::string& source) const;
+  // The stream that `source` is a column of, or that the model it names reads.
+  std::string stream_of(const std::string& source) const;
   // The tensors a loss's roles are bound to, by the recipe or by convention.
   Result<std::vector<NamedTensor>> roles(Graph& graph, Pass& pass, const LossTerm& term) const;
+  // Gives the value that the optimizer's step, once built, has for a parameter (null: it leaves it alone). From then on
+  // plugins see these.
+  using NextValue = std::function<Tensor(const nn::Parameter&)>;
+  void set_next_values(NextValue next) { next_ = std::move(next); }
+  // Parameters that plugins gave another value.
+  std::map<nn::ParameterPtr, Tensor> take_assigned() { return std::exchange(assigned_, {}); }
   // Updates of running statistics and of what losses set; after the step's graph is complete.
   std::vector<Update> take_updates();
   // Forgets the passes of the step.
@@ -79,18 +100,38 @@ class Objective : public ModelService {
   Result<std::vector<Tensor>> apply(Graph& graph, const Apply& call) override;
   Result<std::vector<NamedTensor>> parameters(Graph& graph, const std::string& model) override;
   Status assign(const std::string& model, size_t index, Tensor value) override;
+  Result<Tensor> flat(Graph& graph, const std::string& model) override;
+  Status assign_flat(const std::string& model, Tensor value) override;
+  Status train_only(const std::string& model, const std::vector<std::string>& prefixes, bool reset_slots) override;
+  Status reinitialize(const std::string& model, uint64_t key) override;
+
+  // What a plugin asked to be done with a model once the step is over, in order; the trainer does it.
+  struct ModelChange {
+    std::string model;
+    std::optional<uint64_t> new_values;  // the key of new initial values; else:
+    std::vector<std::string> train_only;
+    bool reset_slots = false;
+  };
+  std::vector<ModelChange> take_changes() { return std::exchange(changes_, {}); }
 
   const CallInfo& info() const { return info_; }
 
  private:
+  // "" is the model of the plugin that is being called, or the first.
   Result<const TrainedModel*> find_model(const std::string& name) const;
   Tensor input(Graph& graph, const std::string& column) const;
+  Tensor current(Graph& graph, const nn::ParameterPtr& p) const;
+  bool is_absent(const Pass& pass, const LossTerm& term) const;
+  const std::string& model_of(const LossTerm& term) const { return term.models.empty() ? models[0].name : term.models[0]; }
 
   const Batch* batch_ = nullptr;
+  std::set<std::string> absent_;
   CallInfo info_;
   std::vector<std::unique_ptr<Pass>> passes_;
   std::vector<std::unique_ptr<nn::Context>> again_;  // contexts of repeated applications
-  std::vector<Update> assigned_;
+  NextValue next_;
+  std::map<nn::ParameterPtr, Tensor> assigned_;
+  std::vector<ModelChange> changes_;
   const LossTerm* current_ = nullptr;  // whose plugin is being called
 };
 

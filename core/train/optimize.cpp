@@ -33,7 +33,7 @@ Result<Optimizers> Optimizers::create(Catalog& catalog, const Recipe& recipe) {
     const proto::Optimizer& o = recipe.proto.optimizer(k);
     const std::string path = recipe.proto.optimizer_size() > 1 ? "optimizer[" + std::to_string(k) + "]" : "optimizer";
     const std::string where = recipe.where(path + ".id");
-    Settings s{.params = strings(o.params()), .no_decay = strings(o.no_decay()), .schedule = {},
+    Settings s{.name = o.has_name() ? o.name() : o.id(), .params = strings(o.params()), .no_decay = strings(o.no_decay()), .schedule = {},
                .clip_norm = o.clip_norm(), .clip_value = o.clip_value(), .where = where};
     auto schedule = Schedule::make(o.schedule().id(), to_options(o.schedule().options()));
     if (!schedule) return std::move(schedule).status().at(recipe.where(path + ".schedule"));
@@ -41,7 +41,7 @@ Result<Optimizers> Optimizers::create(Catalog& catalog, const Recipe& recipe) {
     out.settings_.push_back(std::move(s));
 
     // Groups in the order in which they get to choose: the recipe's, then the rest; each split by weight decay.
-    const std::string base = o.has_name() ? o.name() : o.id();
+    const std::string& base = out.settings_.back().name;
     int serial = 0;
     for (int g = 0; g <= o.group_size(); ++g) {
       const bool rest = g == o.group_size();
@@ -72,13 +72,17 @@ Result<Optimizers> Optimizers::create(Catalog& catalog, const Recipe& recipe) {
 Status Optimizers::bind(Runtime& runtime, std::vector<NamedParameter> parameters) {
   parameters_ = std::move(parameters);
   for (const NamedParameter& p : parameters_) {
-    const auto taker = [&](bool explicit_only) {
-      for (size_t k = 0; k < settings_.size(); ++k)
-        if (explicit_only ? matches(settings_[k].params, p.name) : settings_[k].params.empty()) return k;
-      return settings_.size();
+    const auto taker = [&](const auto& takes) {
+      return static_cast<size_t>(std::find_if(settings_.begin(), settings_.end(), takes) - settings_.begin());
     };
-    size_t optimizer = taker(true);
-    if (optimizer == settings_.size()) optimizer = taker(false);
+    size_t optimizer = settings_.size();
+    if (!p.optimizer.empty()) {
+      optimizer = taker([&](const Settings& s) { return s.name == p.optimizer; });
+      if (optimizer == settings_.size())
+        return invalid("the parameter '" + p.name + "' wants the optimizer '" + p.optimizer + "', which the recipe does not have");
+    }
+    if (optimizer == settings_.size()) optimizer = taker([&](const Settings& s) { return matches(s.params, p.name); });
+    if (optimizer == settings_.size()) optimizer = taker([](const Settings& s) { return s.params.empty(); });
     if (optimizer == settings_.size())
       return invalid("no optimizer takes the parameter '" + p.name + "'; give one without 'params', or freeze the model");
     const bool no_decay = matches(settings_[optimizer].no_decay, p.name);
@@ -93,8 +97,64 @@ Status Optimizers::bind(Runtime& runtime, std::vector<NamedParameter> parameters
       if (std::none_of(parameters_.begin(), parameters_.end(), [&](const NamedParameter& p) { return matches({pattern}, p.name); }))
         return invalid(settings_[k].where + ": the pattern '" + pattern + "' matches no parameter");
   std::erase_if(groups_, [](const Group& g) { return g.members.empty(); });
-  for (Group& g : groups_) TN_RETURN_IF_ERROR(place(runtime, g));
+  for (Group& g : groups_) {
+    g.all = g.members;
+    TN_RETURN_IF_ERROR(place(runtime, g));
+  }
   return Status::ok();
+}
+
+namespace {
+
+// Calls f(parameter, name, array) for every slot of the tensors that hold `members`, cut to the parameter; and, with a
+// null parameter, for the slots that are not per parameter.
+template <class Members, class F>
+Status each_slot(Instance& instance, const Members& members, const std::vector<std::vector<size_t>>& contents, F&& f) {
+  for (const auto& [name, slot] : instance.slots()) {
+    if (slot.kind != TN_SLOT_PER_PARAM) {
+      TN_RETURN_IF_ERROR(f(nullptr, name, slot.values[0]));
+      continue;
+    }
+    for (size_t k = 0; k < contents.size(); ++k) {
+      int64_t at = 0;
+      for (size_t i : contents[k]) {
+        const nn::Parameter& p = *members[i].parameter;
+        TN_RETURN_IF_ERROR(f(&p, name, slot.values[k].slice(at, p.value.shape())));
+        at += p.value.shape().numel();
+      }
+    }
+  }
+  return Status::ok();
+}
+
+}  // namespace
+
+Status Optimizers::train_only(Runtime& runtime, const std::function<bool(const NamedParameter&)>& trained, bool reset) {
+  if (reset) parked_.clear();
+  std::vector<NamedParameter> now;
+  for (Group& g : groups_) {
+    Instance& instance = g.plugin->instance();
+    const auto key = [&](const std::string& slot) { return g.name + "/" + slot; };
+    if (!reset)
+      TN_RETURN_IF_ERROR(each_slot(instance, g.members, g.contents, [&](const nn::Parameter* p, const std::string& name, const Array& slot) -> Status {
+        TN_ASSIGN(parked_[p][key(name)], slot.to_host());
+        return Status::ok();
+      }));
+    g.members.clear();
+    std::copy_if(g.all.begin(), g.all.end(), std::back_inserter(g.members), trained);
+    now.insert(now.end(), g.members.begin(), g.members.end());
+    g.tensors.clear(), g.tensor_names.clear(), g.contents.clear();
+    instance.forget_slots();
+    if (!g.members.empty()) TN_RETURN_IF_ERROR(place(runtime, g));
+    if (reset) g.count = 0;
+    TN_RETURN_IF_ERROR(each_slot(instance, g.members, g.contents, [&](const nn::Parameter* p, const std::string& name, Array slot) -> Status {
+      const auto& known = parked_[p];
+      const auto it = known.find(key(name));
+      return it == known.end() ? Status::ok() : slot.assign(it->second);
+    }));
+  }
+  parameters_ = std::move(now);
+  return parameters_.empty() ? invalid("train_only leaves nothing to train") : Status::ok();
 }
 
 Status Optimizers::place(Runtime& runtime, Group& group) {
@@ -207,6 +267,7 @@ Status Optimizers::append(Graph& graph, const CallInfo& info, const Gradients& g
   }
   for (size_t i = 0; i < groups_.size(); ++i) {
     Group& g = groups_[i];
+    if (g.members.empty()) continue;
     std::vector<Tensor> params;
     for (const Array& a : g.tensors) params.push_back(graph.input(a));
     CallInfo here = info;
@@ -230,15 +291,53 @@ Status Optimizers::append(Graph& graph, const CallInfo& info, const Gradients& g
       step.objectives = &objectives;
     }
     TN_ASSIGN(auto result, g.plugin->step(graph, here, step));
-    for (size_t k = 0; k < g.tensors.size(); ++k) updates.push_back({g.tensors[k], result.params[k]});
+    g.next = std::move(result.params);
     for (Update& u : g.plugin->instance().take_updates()) updates.push_back(std::move(u));
     metrics.insert(metrics.end(), result.metrics.begin(), result.metrics.end());
   }
   return Status::ok();
 }
 
+Tensor Optimizers::next_value(const nn::Parameter& p) const {
+  for (const Group& g : groups_)
+    for (size_t k = 0; k < g.next.size(); ++k) {
+      int64_t at = 0;
+      for (size_t i : g.contents[k]) {
+        const nn::Parameter& member = *g.members[i].parameter;
+        const int64_t n = member.value.shape().numel();
+        if (&member == &p) return g.flat ? reshape(slice(g.next[k], {at}, {at + n}), p.value.shape()) : g.next[k];
+        at += n;
+      }
+    }
+  return {};
+}
+
+void Optimizers::take_next_values(const std::map<nn::ParameterPtr, Tensor>& assigned, std::vector<Update>& updates) {
+  std::map<nn::ParameterPtr, Tensor> others = assigned;
+  for (Group& g : groups_) {
+    for (size_t k = 0; k < g.next.size(); ++k) {
+      const auto is_assigned = [&](size_t i) { return assigned.contains(g.members[i].parameter); };
+      Tensor value = g.next[k];
+      if (std::any_of(g.contents[k].begin(), g.contents[k].end(), is_assigned)) {
+        std::vector<Tensor> parts;
+        for (size_t i : g.contents[k]) {
+          const nn::ParameterPtr& p = g.members[i].parameter;
+          const Tensor t = is_assigned(i) ? assigned.at(p) : next_value(*p);
+          parts.push_back(g.flat ? reshape(t, Shape{p->value.shape().numel()}) : t);
+          others.erase(p);
+        }
+        value = parts.size() == 1 ? parts[0] : concat(parts, 0);
+      }
+      updates.push_back({g.tensors[k], value});
+    }
+    g.next.clear();
+  }
+  for (const auto& [p, value] : others) updates.push_back({p->value, value});  // frozen ones
+}
+
 void Optimizers::advance() {
-  for (Group& g : groups_) ++g.count;
+  for (Group& g : groups_)
+    if (!g.members.empty()) ++g.count;
 }
 
 std::vector<std::pair<std::string, Array>> Optimizers::saved_slots() const {

@@ -4,6 +4,7 @@
 // of it; so a step over hundreds of tensors is a few fused kernels over one vector.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -18,6 +19,7 @@ namespace tenon {
 struct NamedParameter {
   std::string name;
   nn::ParameterPtr parameter;
+  std::string optimizer = {};  // who must train it, by name; "": whoever takes it
 };
 
 // Gradients of a step by parameter, and what special optimizers ask for.
@@ -38,21 +40,29 @@ class Optimizers {
  public:
   // Creates all plugin instances, so that options are checked before any data is read.
   static Result<Optimizers> create(Catalog& catalog, const Recipe& recipe);
-  // Gives every parameter to the first optimizer and group that takes it, and declares slots. Errors: a pattern that
-  // matches nothing, a parameter that nobody takes.
+  // Gives every parameter to the optimizer it asks for, or else the first that takes it, and there to the first such
+  // group; declares slots. Errors: a pattern that matches nothing, a parameter that nobody takes, no such optimizer.
   Status bind(Runtime& runtime, std::vector<NamedParameter> parameters);
+
+  // From now on only these of the bound parameters are trained; the others, and their slots, stay as they are until
+  // they are trained again. `reset`: all slots and step counts begin anew.
+  Status train_only(Runtime& runtime, const std::function<bool(const NamedParameter&)>& trained, bool reset);
 
   bool wants_objectives() const;
   bool wants_closure() const;
   // Whether some bound optimizer needs ordinary gradients.
   bool wants_gradients() const;
-  // Appends the step of every group; `updates` gets new parameters and slots, `metrics` diagnostics.
+  // Appends the step of every group; `updates` gets new slots, `metrics` diagnostics.
   Status append(Graph& graph, const CallInfo& info, const Gradients& gradients, std::vector<Update>& updates,
                 std::vector<NamedTensor>& metrics);
+  // The new value of a parameter in the step appended; null if it has none.
+  Tensor next_value(const nn::Parameter& p) const;
+  // New parameters into `updates`, those in `assigned` with the values given there.
+  void take_next_values(const std::map<nn::ParameterPtr, Tensor>& assigned, std::vector<Update>& updates);
   // After a step was evaluated.
   void advance();
 
-  const std::vector<NamedParameter>& parameters() const { return parameters_; }
+  const std::vector<NamedParameter>& parameters() const { return parameters_; }  // those that are trained
   double learning_rate(int64_t step, int64_t total) const;  // of the first group
 
   // State for checkpoints: "adamw.0/m" -> array; and step counts.
@@ -69,14 +79,17 @@ class Optimizers {
     std::vector<std::string> patterns;  // empty: everything the optimizer takes
     bool no_decay = false;
     double lr_scale = 1;
-    std::vector<NamedParameter> members;
+    std::vector<NamedParameter> all;      // bound to it
+    std::vector<NamedParameter> members;  // of these, the ones that are trained now
     bool flat = false;
     std::vector<std::string> tensor_names;
     std::vector<Array> tensors;                  // flat: one a dtype; else one a member
     std::vector<std::vector<size_t>> contents;   // members in each tensor
+    std::vector<Tensor> next;                    // of each tensor, in the step being built
     int64_t count = 0;
   };
   struct Settings {
+    std::string name;
     std::vector<std::string> params, no_decay;
     Schedule schedule;
     double clip_norm = 0, clip_value = 0;
@@ -88,6 +101,8 @@ class Optimizers {
   std::vector<Settings> settings_;
   std::vector<Group> groups_;
   std::vector<NamedParameter> parameters_;
+  // Slots by parameter, "group/slot" -> value, of the last time that the choice of what is trained changed.
+  std::map<const nn::Parameter*, std::map<std::string, HostArray>> parked_;
 };
 
 }  // namespace tenon

@@ -68,6 +68,10 @@ Result<int64_t> RunFolder::restore(Experiment& e) {
   int64_t step = 0;
   TN_RETURN_IF_ERROR(restore_checkpoint(last_, e, &step));
   TN_RETURN_IF_ERROR(open_logs(step));
+  if (const auto marked = best_checkpoint(dir_ + "/checkpoints"))
+    if (const auto best = load_checkpoint(*marked))
+      for (const Checkpoint::Point& p : best->history)
+        if (p.name == e.recipe().proto.checkpoint().best()) best_ = p.value;
   return step;
 }
 
@@ -103,10 +107,9 @@ Status RunFolder::save(Experiment& e, int64_t step, const MetricValues& metrics)
     const std::string id = keep.best().substr(keep.best().find('/') + 1);
     const auto info = find_metric(id);
     const bool higher = info && (*info)->higher_is_better;
-    if (!has_best_ || (higher ? it->second > best_ : it->second < best_)) {
+    if (!best_ || (higher ? it->second > *best_ : it->second < *best_)) {
       best_ = it->second;
-      has_best_ = true;
-      TN_RETURN_IF_ERROR(mark_best(last_, best_));
+      TN_RETURN_IF_ERROR(mark_best(last_, *best_));
     }
   }
   return prune_checkpoints(dir, keep.keep());

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "core/io/metrics_log.h"
@@ -33,8 +34,7 @@ class RunFolder {
  private:
   Status open_logs(int64_t from_step);
   std::string dir_, last_;
-  bool has_best_ = false;
-  double best_ = 0;
+  std::optional<double> best_;  // value of checkpoint.best in the checkpoint that is marked
   std::unique_ptr<MetricsLog> lines_;
   std::unique_ptr<EventWriter> events_;
 };

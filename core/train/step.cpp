@@ -28,8 +28,9 @@ ClosureService closure_over(Objective& objective, const std::vector<nn::Paramete
     TN_ASSIGN(Pass * pass, objective.forward(graph, substitutes(params)));
     TN_ASSIGN(const ObjectiveValue v, objective.evaluate(graph, *pass, true));
     if (scalar.empty()) return v.loss;
-    for (const NamedTensor& p : v.parts)
-      if (p.name == scalar) return p.value;
+    for (const ObjectiveValue::Term& t : v.terms)
+      for (const NamedTensor& p : t.parts)
+        if (p.name == scalar) return p.value;
     return not_found("the losses report nothing named '" + scalar + "'");
   };
   c.forward = [&objective, substitutes](Graph& graph, std::span<const Tensor> params) -> Result<Tensor> {
@@ -57,6 +58,7 @@ Result<StepResult> training_step(Experiment& e, Graph& graph, int64_t step) {
   if (step % e.steps_per_epoch() == 0)
     for (LossTerm& term : objective.losses) TN_RETURN_IF_ERROR(term.plugin->instance().on_epoch(graph, info, &objective));
   TN_ASSIGN(StepResult result, training_step(objective, e.optimizers(), graph));
+  for (const Objective::ModelChange& change : objective.take_changes()) TN_RETURN_IF_ERROR(e.apply(change));
   result.samples = samples;
   return result;
 }
@@ -71,14 +73,20 @@ Result<StepResult> training_step(Objective& objective, Optimizers& optimizers, G
   if (optimizers.wants_gradients()) gradients.of = gradients_of(graph, value.loss, optimizers.parameters());
   if (optimizers.wants_objectives())
     for (const ObjectiveValue::Term& t : value.terms)
-      gradients.objectives.push_back({t.name, t.value, t.weight, gradients_of(graph, t.value, optimizers.parameters())});
+      gradients.objectives.push_back({t.of->name, t.value, t.weight, gradients_of(graph, t.value, optimizers.parameters())});
   gradients.closure = [&](const std::vector<nn::ParameterPtr>& members) { return closure_over(objective, members); };
   if (!graph.status().is_ok()) return graph.status();
 
   std::vector<Update> updates;
-  std::vector<NamedTensor> reported = value.parts;
+  std::vector<NamedTensor> reported;
+  for (const ObjectiveValue::Term& t : value.terms) {
+    reported.insert(reported.end(), t.parts.begin(), t.parts.end());
+    for (const auto& [name, number] : t.numbers) result.parts[name] = number;
+  }
   TN_RETURN_IF_ERROR(optimizers.append(graph, info, gradients, updates, reported));
+  objective.set_next_values([&](const nn::Parameter& p) { return optimizers.next_value(p); });
   for (LossTerm& term : objective.losses) TN_RETURN_IF_ERROR(term.plugin->instance().after_step(graph, info, &objective));
+  optimizers.take_next_values(objective.take_assigned(), updates);
   for (Update& u : objective.take_updates()) updates.push_back(std::move(u));
 
   std::vector<Tensor> outputs{value.report};

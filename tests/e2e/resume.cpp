@@ -117,3 +117,26 @@ TEST_CASE("Resuming without a run says so") {
   CHECK(message.find("there is no checkpoint in") != std::string::npos);
   CHECK_FALSE(fs::exists(folder.file("none")));
 }
+
+TEST_CASE("A resumed run remembers the best value so far") {
+  const TempFolder folder;
+  // The rate is 0.5 in the first ten steps and so large afterwards that the loss only grows.
+  const std::string recipe = write_recipe(folder, R"(data { format: "synthetic" options { kind: "blobs" n: 200 noise: 3 } test_split { fraction: 0.3 } }
+model { layer { linear {} } }
+loss { id: "cross_entropy" }
+optimizer { id: "sgd" options { lr: 0.5 } schedule { id: "step" options { gamma: 4000 every: 10 } } }
+train { steps: 20 batch_size: 32 eval_every: 5 }
+checkpoint { every: 5 best: "test/loss" keep: 1 }
+)");
+  const std::string run = folder.file("run");
+  const auto best = [&] { return slurp(run + "/checkpoints/BEST"); };
+  const Outcome first = program({"train", recipe, "--out", run, "--steps", "10"});
+  INFO(first.all());
+  REQUIRE(first.code == 0);
+  const std::string before = best();
+  REQUIRE(!before.empty());
+  const Outcome resumed = program({"train", recipe, "--out", run, "--resume"});
+  INFO(resumed.all());
+  REQUIRE(resumed.code == 0);
+  CHECK(best() == before);
+}

@@ -2,6 +2,7 @@
 #include <cstdio>
 
 #include "core/base/nearest.h"
+#include "core/base/version.h"
 #include "core/graph/op.h"
 #include "tools/tenon/commands.h"
 #include "tools/tenon/session.h"
@@ -95,7 +96,7 @@ void add_version(CLI::App& app, Command& run) {
   CLI::App* c = app.add_subcommand("version", "The program's version");
   c->callback([&run] {
     run = [] {
-      std::printf("tenon 0.1.0, plugin ABI %d.%d\n", TN_ABI_MAJOR, TN_ABI_MINOR);
+      std::printf("tenon %s, plugin ABI %d.%d\n", TENON_VERSION, TN_ABI_MAJOR, TN_ABI_MINOR);
       return 0;
     };
   });
