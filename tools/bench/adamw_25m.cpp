@@ -22,6 +22,7 @@ class AdamW25M final : public Workload {
     std::vector<Update> updates;
     std::vector<NamedTensor> metrics;
     TN_RETURN_IF_ERROR(optimizers_.append(graph_, {.step = step_++}, given, updates, metrics));
+    optimizers_.take_next_values({}, updates);
     TN_RETURN_IF_ERROR(graph_.eval({}, updates).status());
     optimizers_.advance();
     return Status::ok();

@@ -36,6 +36,7 @@ class GradPenalty final : public Workload {
     std::vector<Update> updates;
     std::vector<NamedTensor> metrics;
     TN_RETURN_IF_ERROR(optimizers_.append(graph_, {.step = step_++}, of, updates, metrics));
+    optimizers_.take_next_values({}, updates);
     TN_ASSIGN(const auto results, graph_.eval({&loss, 1}, updates));
     optimizers_.advance();
     TN_ASSIGN(const HostArray value, results[0].to_host());
