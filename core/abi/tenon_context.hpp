@@ -131,6 +131,8 @@ struct Ctx {
     raw->ops->emit_value(raw, name, &x);
   }
   void metric(const char* name, Tensor t) const { emit(name, t, TN_OUT_METRIC); }
+  // Must hold when the step is evaluated: costs no evaluation of its own.
+  void check(Tensor condition, const char* message) const { emit(message, condition, TN_OUT_CHECK); }
   bool cancelled() const { return raw->host->cancelled(raw->host) != 0; }
   template <class Table>
   const Table& extension(const char* id) const {

@@ -31,6 +31,8 @@ struct Step : Ctx {
   uint32_t size() const { return raw_step->n; }
   Param operator[](uint32_t i) const { return {raw, raw_step, i}; }
   int64_t count() const { return raw_step->count; }  // 1 on the first step
+  // Of the step's batch at the current parameters; null when the host does not know it.
+  Tensor loss() const { return {raw, TN_COVERS(raw_step, loss) ? raw_step->loss : TN_NULL}; }
   const tn_step* raw_step;
 };
 

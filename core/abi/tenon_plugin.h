@@ -43,7 +43,7 @@ extern "C" {
 /* ================ A. Base ================ */
 
 #define TN_ABI_MAJOR 1
-#define TN_ABI_MINOR 0 /* informs messages; presence of fields and extensions decides behaviour */
+#define TN_ABI_MINOR 1 /* informs messages; presence of fields and extensions decides behaviour */
 
 #if defined(_WIN32)
 #define TN_EXPORT __declspec(dllexport)
@@ -397,6 +397,7 @@ struct tn_ops {
  * is the sum of the parts. */
 #define TN_OUT_PART 4
 #define TN_OUT_METRIC 5 /* rank 0 or [B] (mean): logged, not differentiated */
+#define TN_OUT_CHECK 6  /* rank 0, bool: must hold, or the step fails with the name as its message */
 
 /* clang-format off */
 /* Op ids (all end in "/1"), inputs and attributes ("name" = integer, "name." = real, "name[]" = integers;
@@ -598,6 +599,7 @@ typedef struct tn_step {
   const tn_tensor* grads; /* same types as params */
   tn_tensor* new_params;  /* out; arrives as a copy of params */
   int64_t count;          /* steps of this group since its slots were made, this one included: 1 at first */
+  tn_tensor loss;         /* rank 0: the loss of the step's batch at params; TN_NULL: not known */
 } tn_step;
 
 typedef struct tn_optimizer {
@@ -608,6 +610,8 @@ typedef struct tn_optimizer {
   /* Fills new_params; slots through "tenon.state/1"; the rate is ctx->lr. Diagnostics are emitted as
    * TN_OUT_METRIC. NULL if the optimizer offers one of the extensions below instead. [build] */
   int32_t (*step)(void* inst, tn_ctx*, const tn_step*);
+  /* Whether this instance, with its options, is element-wise. NULL: as the flag says. [main] */
+  int32_t (*is_elementwise)(void* inst);
 } tn_optimizer;
 #define TN_OPT_ELEMENTWISE 1u /* element i of the result depends on parameter, gradient, slots at i only */
 

@@ -32,6 +32,7 @@
 //   void init(tn::Init&)     declares state, or an optimizer's slots
 //   void on_epoch(tn::Ctx&), void after_step(tn::Ctx&)
 //   static constexpr uint32_t version, void save(tn::Bytes&) const, void load(tn::Bytes&, uint32_t version)
+//   static constexpr bool elementwise, or bool is_elementwise() const    optimizers: a group may be one vector
 //   static constexpr uint32_t caps = TN_CAP_.. | TN_CAP_..
 //   static constexpr const char* first_order_reason      why a second derivative is refused
 //   using Probes = tn::List<A, B>    named pure functions, for checks: classes with a static constexpr
@@ -68,6 +69,7 @@ TN_DETECT_(probes, std::declval<typename T::Probes>())
 TN_DETECT_(caps, T::caps)
 TN_DETECT_(first_order, T::first_order_reason)
 TN_DETECT_(elementwise, T::elementwise)
+TN_DETECT_(is_elementwise, std::declval<const T&>().is_elementwise())
 TN_DETECT_(replaces, T::replaces)
 TN_DETECT_(scratch, std::declval<T&>().scratch_bytes(std::declval<const tn_type* const*>(), 0u))
 #undef TN_DETECT_
@@ -181,9 +183,14 @@ struct OptimizerOf {
     if constexpr (has_elementwise<T>::value) return T::elementwise ? TN_OPT_ELEMENTWISE : 0;
     return 0;
   }
+  static int32_t is_elementwise(void* inst) {
+    if constexpr (has_is_elementwise<T>::value) return self<T>(inst).is_elementwise() ? 1 : 0;
+    return 0;
+  }
   static constexpr tn_optimizer table{sizeof(tn_optimizer), flags(),
                                       has_init<T>::value ? Hooks<T>::init : nullptr,
-                                      has_step<T>::value ? step : nullptr};
+                                      has_step<T>::value ? step : nullptr,
+                                      has_is_elementwise<T>::value ? is_elementwise : nullptr};
 };
 template <class T>
 inline constexpr tn_optimizer_closure closure_table{sizeof(tn_optimizer_closure), 0,

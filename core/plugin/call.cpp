@@ -34,6 +34,27 @@ Result<DType> dtype_from_abi(int64_t code) {
   return invalid("unknown dtype code " + std::to_string(code));
 }
 
+Tensor Emissions::find(std::string_view name) const {
+  for (const Emitted& e : tensors)
+    if (e.name == name) return e.value;
+  return {};
+}
+
+std::vector<NamedTensor> Emissions::checks(const std::string& who) const {
+  std::vector<NamedTensor> out;
+  for (const Emitted& e : tensors)
+    if (e.as == TN_OUT_CHECK) out.push_back({who + ": " + e.name, e.value});
+  return out;
+}
+
+Status verify(std::span<const NamedTensor> checks, std::span<const Array> values) {
+  for (size_t i = 0; i < checks.size(); ++i) {
+    TN_ASSIGN(const HostArray h, values[i].to_host());
+    if (h.numel() != 1 || h.at(0) == 0) return invalid(checks[i].name);
+  }
+  return Status::ok();
+}
+
 Call::Call(Instance& inst, Graph* g, const CallInfo& where, ModelService* service)
     : instance(inst), graph(g), info(where), models(service), generation_(next_generation()) {
   ctx_.struct_size = sizeof ctx_;

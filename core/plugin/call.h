@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "core/abi/tenon_plugin.h"
@@ -56,6 +57,18 @@ struct Emitted {
   Tensor value;
   int32_t as;
 };
+// Numbers and text that a plugin knew at once.
+using EmittedValue = std::variant<int64_t, double, std::string, std::vector<int64_t>, std::vector<double>>;
+// All that a callback emitted, in its order.
+struct Emissions {
+  std::vector<Emitted> tensors;
+  std::vector<std::pair<std::string, EmittedValue>> values;
+  Tensor find(std::string_view name) const;  // null when there is none
+  // Conditions that must hold (TN_OUT_CHECK), under the message for when they don't: "<who>: <name>".
+  std::vector<NamedTensor> checks(const std::string& who) const;
+};
+// The message of the first condition that does not hold. values: of the checks, in their order.
+Status verify(std::span<const NamedTensor> checks, std::span<const Array> values);
 
 // TN_STATUS_* of a status.
 int32_t to_abi(const Status& s);
@@ -90,8 +103,7 @@ class Call {
   Graph* graph;
   CallInfo info;
   ModelService* models;
-  std::vector<Emitted> emitted;
-  std::vector<std::pair<std::string, std::string>> emitted_values;  // numbers and text known at once
+  Emissions emitted;
   std::vector<std::pair<std::string, double>> reported;
   std::vector<std::string> parameter_names;  // what tn_model_api.parameters handed out
 

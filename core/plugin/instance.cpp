@@ -64,6 +64,15 @@ Result<std::unique_ptr<Instance>> Instance::create(Catalog& catalog, std::string
   return inst;
 }
 
+Result<std::unique_ptr<Instance>> Instance::for_probe(Catalog& catalog, const tn_descriptor& d, const tn_probe& probe, const Options& options) {
+  std::unique_ptr<Instance> inst(new Instance());
+  inst->descriptor_ = &d;
+  inst->host_ = &catalog.host();
+  inst->name_ = std::string(d.id) + "/" + probe.name;
+  TN_ASSIGN(inst->options_, PluginOptions::check(inst->who(), probe.options, probe.n_options, options));
+  return inst;
+}
+
 Instance::~Instance() {
   if (created_ && TN_HAS(descriptor_, destroy)) descriptor_->destroy(pointer_);
 }
@@ -129,11 +138,12 @@ Status Instance::on_epoch(Graph& graph, const CallInfo& info, ModelService* mode
   return call.outcome(guarded(call, [&] { return hooks->on_epoch(pointer_, call.ctx()); }));
 }
 
-Status Instance::after_step(Graph& graph, const CallInfo& info, ModelService* models) {
+Result<Emissions> Instance::after_step(Graph& graph, const CallInfo& info, ModelService* models) {
   const auto* hooks = extension<tn_hooks>(TN_EXT_HOOKS);
-  if (!hooks || !TN_HAS(hooks, after_step)) return Status::ok();
+  if (!hooks || !TN_HAS(hooks, after_step)) return Emissions{};
   Call call(*this, &graph, info, models);
-  return call.outcome(guarded(call, [&] { return hooks->after_step(pointer_, call.ctx()); }));
+  TN_RETURN_IF_ERROR(call.outcome(guarded(call, [&] { return hooks->after_step(pointer_, call.ctx()); })));
+  return std::move(call.emitted);
 }
 
 Status Instance::declare(Call& call, const tn_slot& s) {

@@ -19,6 +19,8 @@ class Instance {
   // Errors: unknown id, refused options, what the plugin says.
   static Result<std::unique_ptr<Instance>> create(Catalog& catalog, std::string_view kind, const std::string& id,
                                                   const std::string& name, const Options& options);
+  // Stands for a probe ("tenon.probe/1") of the descriptor: options of the probe's own schema, no plugin data.
+  static Result<std::unique_ptr<Instance>> for_probe(Catalog& catalog, const tn_descriptor& d, const tn_probe& probe, const Options& options);
   ~Instance();
   Instance(const Instance&) = delete;
   Instance& operator=(const Instance&) = delete;
@@ -45,7 +47,8 @@ class Instance {
   Status init(Graph& graph, const CallInfo& info, std::span<const NamedTensor> inputs, ModelService* models);
   bool initialised() const { return initialised_; }
   Status on_epoch(Graph& graph, const CallInfo& info, ModelService* models);
-  Status after_step(Graph& graph, const CallInfo& info, ModelService* models);
+  // What it emits comes out: values after the step.
+  Result<Emissions> after_step(Graph& graph, const CallInfo& info, ModelService* models);
 
   // --- slots ---
   struct Slot {

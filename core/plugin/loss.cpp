@@ -46,7 +46,7 @@ Result<LossResult> LossPlugin::build(Graph& graph, const CallInfo& info, std::sp
   LossResult r;
   r.numbers = call.reported;
   const auto scalar = [](Tensor t) { return t.rank() == 0 ? t : mean(t); };
-  for (const Emitted& e : call.emitted) {
+  for (const Emitted& e : call.emitted.tensors) {
     switch (e.as) {
       case TN_OUT_LOSS:
         if (r.value.valid()) return invalid(instance_->who() + ": emitted two losses");
@@ -68,6 +68,7 @@ Result<LossResult> LossPlugin::build(Graph& graph, const CallInfo& info, std::sp
   if (!r.value.valid()) return invalid(instance_->who() + ": the plugin emitted no loss");
   if (!is_floating(r.value.dtype())) return invalid(instance_->who() + ": the loss is of dtype " + std::string(name_of(r.value.dtype())));
   if (!r.report.valid()) r.report = r.value;
+  r.emitted = std::move(call.emitted);
   return r;
 }
 

@@ -12,6 +12,7 @@ struct LossResult {
   std::vector<NamedTensor> parts;    // objectives, rank 0
   std::vector<NamedTensor> metrics;  // rank 0
   std::vector<std::pair<std::string, double>> numbers;  // metrics that the plugin computed itself
+  Emissions emitted;  // all of it, as the plugin gave it
 };
 
 class LossPlugin {

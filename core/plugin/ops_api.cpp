@@ -228,21 +228,27 @@ int32_t emit(tn_ctx* ctx, const char* name, tn_tensor h, int32_t as) {
   const Tensor t = call.tensor(h);
   if (!name) return call.fail(invalid("emit: the name is null"));
   if (!t.valid()) return call.status().is_ok() ? call.fail(invalid("emit: '" + std::string(name) + "' is a null tensor")) : to_abi(call.status());
-  for (const Emitted& e : call.emitted)
+  for (const Emitted& e : call.emitted.tensors)
     if (e.name == name) return call.fail(invalid("emit: '" + std::string(name) + "' was emitted before"));
-  call.emitted.push_back({name, t, as});
+  call.emitted.tensors.push_back({name, t, as});
   return TN_STATUS_OK;
 }
 
 int32_t emit_value(tn_ctx* ctx, const char* name, const tn_value* v) {
   Call& call = Call::of(ctx);
   if (!name || !v) return call.fail(invalid("emit_value: the name or value is null"));
-  std::string text;
-  if (v->type == TN_VALUE_F64) text = std::to_string(v->as.f64);
-  else if (v->type == TN_VALUE_I64 || v->type == TN_VALUE_BOOL) text = std::to_string(v->as.i64);
-  else if (v->type == TN_VALUE_STR || v->type == TN_VALUE_JSON) text = std::string(v->as.str, v->count);
-  else return call.fail(invalid("emit_value: '" + std::string(name) + "' is neither a number nor text"));
-  call.emitted_values.emplace_back(name, text);
+  EmittedValue value;
+  switch (v->type) {
+    case TN_VALUE_BOOL:
+    case TN_VALUE_I64: value = v->as.i64; break;
+    case TN_VALUE_F64: value = v->as.f64; break;
+    case TN_VALUE_STR:
+    case TN_VALUE_JSON: value = std::string(v->as.str, v->count); break;
+    case TN_VALUE_I64S: value = std::vector<int64_t>(v->as.i64s, v->as.i64s + v->count); break;
+    case TN_VALUE_F64S: value = std::vector<double>(v->as.f64s, v->as.f64s + v->count); break;
+    default: return call.fail(invalid("emit_value: '" + std::string(name) + "' is neither a number, a list of numbers nor text"));
+  }
+  call.emitted.values.emplace_back(name, std::move(value));
   return TN_STATUS_OK;
 }
 

@@ -67,6 +67,11 @@ Result<std::unique_ptr<OptimizerPlugin>> OptimizerPlugin::create(Catalog& catalo
   return opt;
 }
 
+bool OptimizerPlugin::elementwise() const {
+  if (closure_ || multi_loss_) return false;
+  return TN_HAS(table_, is_elementwise) ? table_->is_elementwise(instance_->pointer()) != 0 : (table_->flags & TN_OPT_ELEMENTWISE) != 0;
+}
+
 Status OptimizerPlugin::init(Graph& graph, std::span<const std::string> names, std::span<const Array> params) {
   const Graph::Scope scope(graph, instance_->who());
   instance_->slot_params.assign(params.begin(), params.end());
@@ -98,6 +103,7 @@ Result<OptimizerPlugin::StepResult> OptimizerPlugin::step(Graph& graph, const Ca
   step.grads = grads.empty() ? nullptr : grads.data();
   step.new_params = next.data();
   step.count = s.count;
+  step.loss = call.handle(s.loss);
 
   int32_t code = TN_STATUS_INTERNAL;
   if (closure_ && s.closure) {
@@ -143,8 +149,9 @@ Result<OptimizerPlugin::StepResult> OptimizerPlugin::step(Graph& graph, const Ca
                             to_string(TensorType{s.params[i].dtype(), s.params[i].shape()}));
     r.params.push_back(t);
   }
-  for (const Emitted& e : call.emitted)
+  for (const Emitted& e : call.emitted.tensors)
     if (e.as == TN_OUT_METRIC) r.metrics.push_back({e.name, e.value});
+  r.emitted = std::move(call.emitted);
   if (!graph.status().is_ok()) return graph.status();
   return r;
 }

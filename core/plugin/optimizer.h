@@ -31,7 +31,7 @@ class OptimizerPlugin {
   static Result<std::unique_ptr<OptimizerPlugin>> create(Catalog& catalog, const std::string& id, const std::string& name,
                                                          const Options& options);
   Instance& instance() { return *instance_; }
-  bool elementwise() const { return (table_->flags & TN_OPT_ELEMENTWISE) != 0 && !closure_ && !multi_loss_; }
+  bool elementwise() const;
   bool wants_closure() const { return closure_ != nullptr; }
   bool wants_objectives() const { return multi_loss_ != nullptr; }
   double learning_rate() const { return instance_->options().number("lr", 0); }
@@ -44,10 +44,12 @@ class OptimizerPlugin {
     int64_t count = 1;                      // steps of this group, this one included
     const ClosureService* closure = nullptr;
     const Objectives* objectives = nullptr;
+    Tensor loss = {};  // of the batch at params; may be null
   };
   struct StepResult {
     std::vector<Tensor> params;
     std::vector<NamedTensor> metrics;
+    Emissions emitted;  // all of it, as the plugin gave it
   };
   // Appends the step; slot updates are collected by instance().take_updates().
   Result<StepResult> step(Graph& graph, const CallInfo& info, const Step& s);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <limits>
 
 #include "core/base/nearest.h"
 
@@ -36,6 +37,8 @@ Status check_number(const std::string& what, const tn_option& o, double v) {
 Result<double> real_of(const std::string& what, const OptionValue& v) {
   if (const auto* d = std::get_if<double>(&v)) return *d;
   if (const auto* i = std::get_if<int64_t>(&v)) return static_cast<double>(*i);
+  if (const auto* s = std::get_if<std::string>(&v); s && (*s == "inf" || *s == "-inf"))
+    return (*s)[0] == '-' ? -std::numeric_limits<double>::infinity() : std::numeric_limits<double>::infinity();
   return invalid(what + " must be a number");
 }
 

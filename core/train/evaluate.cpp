@@ -102,9 +102,11 @@ Result<MetricValues> Experiment::evaluate(const std::string& split, int64_t step
 
     // One evaluation for the losses, what they report, and what the metrics read.
     Wanted wanted;
+    std::vector<std::pair<NamedTensor, size_t>> checks;
     for (const ObjectiveValue::Term& t : value.terms) {
       wanted.add(t.report);
       for (const NamedTensor& p : t.parts) wanted.add(p.value);
+      for (const NamedTensor& check : t.checks) checks.emplace_back(check, wanted.add(check.value));
     }
     const size_t total = value.terms.empty() ? 0 : wanted.add(value.report);
     std::vector<MetricUse*> measurable;
@@ -121,6 +123,7 @@ Result<MetricValues> Experiment::evaluate(const std::string& split, int64_t step
         }
     }
     TN_ASSIGN(const auto arrays, graph.eval(wanted.tensors));
+    for (const auto& [check, place] : checks) TN_RETURN_IF_ERROR(verify({&check, 1}, {&arrays[place], 1}));
     std::vector<HostArray> host;
     for (const Array& a : arrays) {
       TN_ASSIGN(HostArray h, a.to_host());
@@ -133,6 +136,7 @@ Result<MetricValues> Experiment::evaluate(const std::string& split, int64_t step
       losses[t.of].add(host[at++].at(0), rows);
       weights[t.of] = t.weight;
       for (const NamedTensor& p : t.parts) reported[p.name].add(host[at++].at(0), rows);
+      at += t.checks.size();
       for (const auto& [name, number] : t.numbers) reported[name].add(number, rows);
     }
     for (MetricUse* m : measurable) {

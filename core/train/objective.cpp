@@ -159,7 +159,7 @@ Result<ObjectiveValue> Objective::evaluate(Graph& graph, Pass& pass, bool replay
     const auto weighted = [&](Tensor t) { return plain ? t : t * weight; };
     v.loss = v.loss.valid() ? v.loss + weighted(built->value) : weighted(built->value);
     v.report = v.report.valid() ? v.report + weighted(built->report) : weighted(built->report);
-    ObjectiveValue::Term t{&term, built->value, built->report, built->per_sample, weight, {}, {}};
+    ObjectiveValue::Term t{&term, built->value, built->report, built->per_sample, weight, {}, {}, built->emitted.checks(term.where)};
     const std::string prefix = losses.size() > 1 ? term.name + "/" : "";
     if (losses.size() > 1) t.parts.push_back({term.name, built->report});
     for (const auto* list : {&built->parts, &built->metrics})

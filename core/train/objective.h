@@ -54,6 +54,7 @@ struct ObjectiveValue {
     // are several losses.
     std::vector<NamedTensor> parts;
     std::vector<std::pair<std::string, double>> numbers;
+    std::vector<NamedTensor> checks;  // must hold
   };
   std::vector<Term> terms;
 };

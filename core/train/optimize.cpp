@@ -232,8 +232,8 @@ std::vector<Tensor> Optimizers::clipped(size_t optimizer, Graph& graph, std::vec
   return grads;
 }
 
-Status Optimizers::append(Graph& graph, const CallInfo& info, const Gradients& gradients, std::vector<Update>& updates,
-                          std::vector<NamedTensor>& metrics) {
+Result<Optimizers::Appended> Optimizers::append(Graph& graph, const CallInfo& info, const Gradients& gradients) {
+  Appended appended;
   // A group's tensors hold one gradient (or more, flattened and joined).
   const auto gather = [&](const Group& g, const std::map<const nn::Parameter*, Tensor>& of) {
     std::vector<Tensor> out;
@@ -272,7 +272,7 @@ Status Optimizers::append(Graph& graph, const CallInfo& info, const Gradients& g
     for (const Array& a : g.tensors) params.push_back(graph.input(a));
     CallInfo here = info;
     here.lr = g.plugin->learning_rate() * g.lr_scale * settings_[g.optimizer].schedule.factor(info.step, info.total_steps);
-    OptimizerPlugin::Step step{.names = g.tensor_names, .params = params, .grads = grads[i], .count = g.count + 1};
+    OptimizerPlugin::Step step{.names = g.tensor_names, .params = params, .grads = grads[i], .count = g.count + 1, .loss = gradients.loss};
     ClosureService closure;
     if (g.plugin->wants_closure() && gradients.closure) {
       std::vector<nn::ParameterPtr> members;
@@ -292,10 +292,11 @@ Status Optimizers::append(Graph& graph, const CallInfo& info, const Gradients& g
     }
     TN_ASSIGN(auto result, g.plugin->step(graph, here, step));
     g.next = std::move(result.params);
-    for (Update& u : g.plugin->instance().take_updates()) updates.push_back(std::move(u));
-    metrics.insert(metrics.end(), result.metrics.begin(), result.metrics.end());
+    for (Update& u : g.plugin->instance().take_updates()) appended.updates.push_back(std::move(u));
+    appended.metrics.insert(appended.metrics.end(), result.metrics.begin(), result.metrics.end());
+    for (NamedTensor& check : result.emitted.checks(g.plugin->instance().who())) appended.checks.push_back(std::move(check));
   }
-  return Status::ok();
+  return appended;
 }
 
 Tensor Optimizers::next_value(const nn::Parameter& p) const {

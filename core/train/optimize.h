@@ -24,6 +24,7 @@ struct NamedParameter {
 
 // Gradients of a step by parameter, and what special optimizers ask for.
 struct Gradients {
+  Tensor loss;  // whose gradients these are
   std::map<const nn::Parameter*, Tensor> of;
   struct Objective {
     std::string name;
@@ -52,9 +53,13 @@ class Optimizers {
   bool wants_closure() const;
   // Whether some bound optimizer needs ordinary gradients.
   bool wants_gradients() const;
-  // Appends the step of every group; `updates` gets new slots, `metrics` diagnostics.
-  Status append(Graph& graph, const CallInfo& info, const Gradients& gradients, std::vector<Update>& updates,
-                std::vector<NamedTensor>& metrics);
+  // Appends the step of every group.
+  struct Appended {
+    std::vector<Update> updates;       // of slots
+    std::vector<NamedTensor> metrics;  // diagnostics
+    std::vector<NamedTensor> checks;   // must hold
+  };
+  Result<Appended> append(Graph& graph, const CallInfo& info, const Gradients& gradients);
   // The new value of a parameter in the step appended; null if it has none.
   Tensor next_value(const nn::Parameter& p) const;
   // New parameters into `updates`, those in `assigned` with the values given there.

@@ -70,6 +70,7 @@ Result<StepResult> training_step(Objective& objective, Optimizers& optimizers, G
   TN_ASSIGN(const ObjectiveValue value, objective.evaluate(graph, *pass, false));
 
   Gradients gradients;
+  gradients.loss = value.loss;
   if (optimizers.wants_gradients()) gradients.of = gradients_of(graph, value.loss, optimizers.parameters());
   if (optimizers.wants_objectives())
     for (const ObjectiveValue::Term& t : value.terms)
@@ -77,21 +78,30 @@ Result<StepResult> training_step(Objective& objective, Optimizers& optimizers, G
   gradients.closure = [&](const std::vector<nn::ParameterPtr>& members) { return closure_over(objective, members); };
   if (!graph.status().is_ok()) return graph.status();
 
-  std::vector<Update> updates;
-  std::vector<NamedTensor> reported;
+  std::vector<NamedTensor> reported, checks;
   for (const ObjectiveValue::Term& t : value.terms) {
     reported.insert(reported.end(), t.parts.begin(), t.parts.end());
+    checks.insert(checks.end(), t.checks.begin(), t.checks.end());
     for (const auto& [name, number] : t.numbers) result.parts[name] = number;
   }
-  TN_RETURN_IF_ERROR(optimizers.append(graph, info, gradients, updates, reported));
+  TN_ASSIGN(Optimizers::Appended appended, optimizers.append(graph, info, gradients));
+  std::vector<Update> updates = std::move(appended.updates);
+  reported.insert(reported.end(), appended.metrics.begin(), appended.metrics.end());
+  checks.insert(checks.end(), appended.checks.begin(), appended.checks.end());
   objective.set_next_values([&](const nn::Parameter& p) { return optimizers.next_value(p); });
-  for (LossTerm& term : objective.losses) TN_RETURN_IF_ERROR(term.plugin->instance().after_step(graph, info, &objective));
+  for (LossTerm& term : objective.losses) {
+    TN_ASSIGN(const Emissions after, term.plugin->instance().after_step(graph, info, &objective));
+    for (const Emitted& e : after.tensors)
+      if (e.as == TN_OUT_METRIC) reported.push_back({e.name, e.value});
+  }
   optimizers.take_next_values(objective.take_assigned(), updates);
   for (Update& u : objective.take_updates()) updates.push_back(std::move(u));
 
   std::vector<Tensor> outputs{value.report};
-  for (const NamedTensor& p : reported) outputs.push_back(p.value);
+  for (const auto* list : {&reported, &checks})
+    for (const NamedTensor& p : *list) outputs.push_back(p.value);
   TN_ASSIGN(const auto arrays, graph.eval(outputs, updates));
+  TN_RETURN_IF_ERROR(verify(checks, std::span(arrays).subspan(1 + reported.size())));
   TN_ASSIGN(const HostArray loss, arrays[0].to_host());
   result.loss = loss.at(0);
   for (size_t i = 0; i < reported.size(); ++i) {

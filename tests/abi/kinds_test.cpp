@@ -202,7 +202,7 @@ void check_optimizer(Kinds& k) {
     const Outcome o = k.with("searching", {tensor({2}, {1, 3})}, [&](void* inst, tn_ctx* c, const auto& t) {
       const char* name = "p";
       tn_tensor updated = t[0];
-      const tn_step s{sizeof(tn_step), 1, &name, &t[0], nullptr, &updated, 1};
+      const tn_step s{sizeof(tn_step), 1, &name, &t[0], nullptr, &updated, 1, TN_NULL};
       const int32_t code = call(inst, c, s);
       if (code == TN_STATUS_OK) got = k.host.value(updated).data;
       return code;

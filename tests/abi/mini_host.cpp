@@ -250,7 +250,7 @@ Outcome Instance::step(const std::vector<Value>& grads, int64_t count, double lr
     for (const auto& s : names) names_c.push_back(s.c_str());
     std::vector<tn_tensor> updated(ids.begin(), ids.begin() + static_cast<int64_t>(n));
     const tn_step s{sizeof(tn_step), static_cast<uint32_t>(n), names_c.data(), ids.data(),
-                    ids.data() + n,  updated.data(),           count};
+                    ids.data() + n,  updated.data(),           count, TN_NULL};
     const int32_t code = vtable->step(inst_, c, &s);
     if (code == TN_STATUS_OK)
       for (size_t i = 0; i < n; ++i) host_.params[i] = host_.value(updated[i]);

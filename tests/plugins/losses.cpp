@@ -35,6 +35,10 @@ const std::vector<Case> kCases = {
     {"huber", {}, "prediction", {6}, "target", "real"},
     {"focal", {}, "logits", {5, 4}, "labels", "class"},
     {"kl_div", {}, "logits", {5, 4}, "target", "probability"},
+    {"any_loss", {{"L", 6.0}}, "scores", {6}, "labels", "binary"},
+    {"any_loss", {{"L", 6.0}, {"metric", "mcc"}}, "scores", {6}, "labels", "binary"},
+    {"ldr", {{"lambda", 0.8}, {"margin", 0.2}, {"normalize", "softplus_mean"}}, "logits", {5, 4}, "labels", "class"},
+    {"ldr", {{"lambda", 0.7}, {"margin", 0.3}, {"top_k", int64_t{2}}}, "logits", {5, 4}, "labels", "class"},
 };
 
 Catalog& catalog() {

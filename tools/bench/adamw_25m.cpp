@@ -19,11 +19,9 @@ class AdamW25M final : public Workload {
     Gradients given;
     for (size_t i = 0; i < gradients_.size(); ++i)
       given.of[optimizers_.parameters()[i].parameter.get()] = graph_.input(gradients_[i]);
-    std::vector<Update> updates;
-    std::vector<NamedTensor> metrics;
-    TN_RETURN_IF_ERROR(optimizers_.append(graph_, {.step = step_++}, given, updates, metrics));
-    optimizers_.take_next_values({}, updates);
-    TN_RETURN_IF_ERROR(graph_.eval({}, updates).status());
+    TN_ASSIGN(auto appended, optimizers_.append(graph_, {.step = step_++}, given));
+    optimizers_.take_next_values({}, appended.updates);
+    TN_RETURN_IF_ERROR(graph_.eval({}, appended.updates).status());
     optimizers_.advance();
     return Status::ok();
   }

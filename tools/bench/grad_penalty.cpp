@@ -33,11 +33,9 @@ class GradPenalty final : public Workload {
     Gradients of;
     for (size_t i = 0; i < gradients.size(); ++i)
       of.of[optimizers_.parameters()[i].parameter.get()] = gradients[i];
-    std::vector<Update> updates;
-    std::vector<NamedTensor> metrics;
-    TN_RETURN_IF_ERROR(optimizers_.append(graph_, {.step = step_++}, of, updates, metrics));
-    optimizers_.take_next_values({}, updates);
-    TN_ASSIGN(const auto results, graph_.eval({&loss, 1}, updates));
+    TN_ASSIGN(auto appended, optimizers_.append(graph_, {.step = step_++}, of));
+    optimizers_.take_next_values({}, appended.updates);
+    TN_ASSIGN(const auto results, graph_.eval({&loss, 1}, appended.updates));
     optimizers_.advance();
     TN_ASSIGN(const HostArray value, results[0].to_host());
     loss_ = value.at(0);

@@ -26,6 +26,7 @@ void add_predict(CLI::App& app, Command& run);
 void add_generate(CLI::App& app, Command& run);
 void add_plugins(CLI::App& app, Command& run);
 void add_describe(CLI::App& app, Command& run);
+void add_golden(CLI::App& app, Command& run);
 void add_dump(CLI::App& app, Command& run);
 void add_bench(CLI::App& app, Command& run);
 void add_version(CLI::App& app, Command& run);

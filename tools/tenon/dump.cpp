@@ -31,10 +31,9 @@ int dump(const DumpFlags& flags) {
       for (const NamedParameter& p : e.optimizers().parameters()) leaves.push_back(graph.input(p.parameter->value));
       const auto grads = grad(value.loss, leaves);
       for (size_t i = 0; i < leaves.size(); ++i) gradients.of[e.optimizers().parameters()[i].parameter.get()] = grads[i];
-      std::vector<Update> updates;
-      std::vector<NamedTensor> metrics;
+      gradients.loss = value.loss;
       if (!e.optimizers().wants_closure() && !e.optimizers().wants_objectives())
-        TN_RETURN_IF_ERROR(e.optimizers().append(graph, info, gradients, updates, metrics));
+        TN_RETURN_IF_ERROR(e.optimizers().append(graph, info, gradients).status());
     }
     return graph.status();
   };

@@ -72,6 +72,7 @@ int main(int argc, char** argv) {
   add_generate(app, run);
   add_plugins(app, run);
   add_describe(app, run);
+  add_golden(app, run);
   add_dump(app, run);
   add_bench(app, run);
   add_version(app, run);
