@@ -62,6 +62,7 @@ class Kernel {
   virtual std::string_view name() const = 0;  // shown by the profile: "onednn:matmul", "plain:sort"
 };
 
+// The profile (tools/bench/profile.cpp) wraps both classes and forwards all of their functions.
 class Backend {
  public:
   virtual ~Backend() = default;

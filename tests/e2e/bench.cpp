@@ -1,7 +1,9 @@
 // tenon bench, from outside.
 #include <catch2/catch_test_macros.hpp>
+#include <cmath>
 #include <sstream>
 
+#include "core/io/file.h"
 #include "tests/e2e/program.h"
 
 namespace tenon::test {
@@ -42,6 +44,32 @@ TEST_CASE("bench passes on what a child says, and fails") {
       program({"bench", "mlp_tabular", "adamw_25m", "--seconds", "0", "--plugin", "/no/such.so"});
   CHECK(o.code == 2);
   CHECK(o.err.find("/no/such.so") != std::string::npos);
+}
+
+TEST_CASE("profile accounts for the time of a recipe's steps") {
+  const TempFolder folder;
+  const std::string recipe = write_recipe(folder, blobs_recipe());
+  const Outcome o =
+      program({"profile", recipe, "--steps", "4", "--json", "--trace", folder.file("trace.json")});
+  INFO(o.all());
+  REQUIRE(o.code == 0);
+  const nlohmann::json j = o.json();
+  double ms = 0;
+  int64_t calls = 0;
+  for (const auto& row : j["rows"]) {
+    ms += row["ms"].get<double>();
+    calls += row["calls"].get<int64_t>();
+  }
+  CHECK(std::abs(ms / 4 - j["kernel_ms"].get<double>()) < 1e-6);
+  CHECK(calls == j["kernels"]);
+  CHECK(j["kernel_ms"] < j["step_ms"]);
+  CHECK(nlohmann::json::parse(read_bytes(folder.file("trace.json")).value())["traceEvents"].size() > 4);
+
+  const Outcome table = program({"profile", recipe, "--steps", "1"});
+  CHECK(table.code == 0);
+  CHECK(table.out.find("a step, the mean of 1") != std::string::npos);
+  CHECK(complaint(program({"profile", recipe, "--steps", "1", "--trace", "/no/such/t.json"}), 1)
+            .find("/no/such/t.json") != std::string::npos);
 }
 
 }  // namespace

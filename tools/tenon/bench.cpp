@@ -4,6 +4,7 @@
 #include "tools/bench/check.h"
 #include "tools/bench/measure.h"
 #include "tools/bench/process.h"
+#include "tools/bench/profile_report.h"
 #include "tools/tenon/commands.h"
 #include "tools/tenon/session.h"
 
@@ -12,7 +13,7 @@ namespace {
 
 struct BenchFlags : RecipeFlags {
   std::vector<std::string> workloads;
-  bool json = false;
+  bool json = false, profile = false;
   double seconds = 3;
   BenchFlags() { threads = 2; }
 };
@@ -40,6 +41,24 @@ void print(const bench::WorkloadInfo& info, const bench::Measured& m, const Benc
   std::fflush(stdout);
 }
 
+// Where the time of a workload's steps goes.
+int run_profile(const BenchFlags& flags, const bench::WorkloadInfo& info) {
+  bench::Profile profile;
+  const auto table = [&]() -> Result<std::string> {
+    TN_ASSIGN(auto catalog, open_catalog(flags));
+    TN_ASSIGN(auto runtime, make_runtime("cpu", flags.threads, [&](std::unique_ptr<Backend> backend) {
+                return profiled(std::move(backend), profile);
+              }));
+    TN_ASSIGN(auto workload, info.make(*runtime, *catalog));
+    TN_ASSIGN(const auto steps,
+              profile_steps(*runtime, profile, 20, [&](int64_t) { return workload->step(); }));
+    return flags.json ? json_of(profile, steps).dump() + "\n" : table_of(profile, steps);
+  }();
+  if (!table) return report(table.status());
+  std::fputs(table->c_str(), stdout);
+  return 0;
+}
+
 // Each in a process of its own, so that its peak memory is its own.
 int run_in_children(const BenchFlags& flags, const std::vector<const bench::WorkloadInfo*>& chosen) {
   int worst = 0;
@@ -48,6 +67,7 @@ int run_in_children(const BenchFlags& flags, const std::vector<const bench::Work
         bench::this_program(),         "bench",     std::string(w->name),         "--threads",
         std::to_string(flags.threads), "--seconds", std::to_string(flags.seconds)};
     if (flags.json) command.push_back("--json");
+    if (flags.profile) command.push_back("--profile");
     for (const std::string& f : flags.plugins) command.insert(command.end(), {"--plugin", f});
     for (const std::string& d : flags.plugin_paths) command.insert(command.end(), {"--plugin-path", d});
     const auto child = bench::run_program(command);
@@ -69,6 +89,7 @@ int run_bench(const BenchFlags& flags) {
   if (chosen.empty())
     for (const bench::WorkloadInfo& w : bench::workloads()) chosen.push_back(&w);
   if (chosen.size() > 1) return run_in_children(flags, chosen);
+  if (flags.profile) return run_profile(flags, *chosen[0]);
   const auto measured = run_here(flags, *chosen[0]);
   if (!measured) return report(measured.status());
   print(*chosen[0], *measured, flags);
@@ -86,6 +107,7 @@ void add_bench(CLI::App& app, Command& run) {
   c->add_option("--seconds", flags->seconds, "How long each is measured")
       ->capture_default_str()
       ->check(at_least(0));
+  c->add_flag("--profile", flags->profile, "Show where the time of each goes instead");
   flags->add_plugins_to(*c);
   c->callback([flags, &run] { run = [flags] { return run_bench(*flags); }; });
 }

@@ -75,6 +75,7 @@ int main(int argc, char** argv) {
   add_golden(app, run);
   add_dump(app, run);
   add_bench(app, run);
+  add_profile(app, run);
   add_version(app, run);
   try {
     app.parse(argc, argv);

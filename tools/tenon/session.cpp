@@ -63,8 +63,9 @@ Result<std::unique_ptr<Backend>> make_backend(const std::string& device) {
   return invalid("unknown device '" + device + "'" + did_you_mean(device, std::vector<std::string>{"cpu", "reference", "cuda"}));
 }
 
-Result<std::unique_ptr<Runtime>> make_runtime(const std::string& device, int threads) {
+Result<std::unique_ptr<Runtime>> make_runtime(const std::string& device, int threads, const WrapBackend& wrap) {
   TN_ASSIGN(auto backend, make_backend(device));
+  if (wrap) backend = wrap(std::move(backend));
   const auto cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   backend->set_threads(threads > 0 ? threads : cores);
   RuntimeOptions options;
@@ -72,12 +73,12 @@ Result<std::unique_ptr<Runtime>> make_runtime(const std::string& device, int thr
   return std::make_unique<Runtime>(std::move(backend), options);
 }
 
-Result<Session> open_session(const RecipeFlags& flags, int64_t steps, HostHooks hooks) {
+Result<Session> open_session(const RecipeFlags& flags, int64_t steps, HostHooks hooks, const WrapBackend& wrap) {
   Session s;
   TN_ASSIGN(Recipe recipe, load_recipe(flags.recipe, flags.sets));
   if (!flags.device.empty()) recipe.proto.set_device(flags.device);
   if (flags.threads > 0) recipe.proto.set_threads(flags.threads);
-  auto runtime = make_runtime(recipe.proto.device(), static_cast<int>(recipe.proto.threads()));
+  auto runtime = make_runtime(recipe.proto.device(), static_cast<int>(recipe.proto.threads()), wrap);
   if (!runtime) return std::move(runtime).status().at(recipe.where("device"));
   s.runtime = std::move(runtime).value();
   TN_ASSIGN(s.catalog, open_catalog(flags, std::move(hooks)));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -34,9 +35,12 @@ struct Session {
 Result<std::unique_ptr<Catalog>> open_catalog(const RecipeFlags& flags, HostHooks hooks = {});
 // "cpu" or "reference". Error: another name, a device that this build or machine lacks.
 Result<std::unique_ptr<Backend>> make_backend(const std::string& device);
+// Puts something around a backend, as the profile does.
+using WrapBackend = std::function<std::unique_ptr<Backend>(std::unique_ptr<Backend>)>;
 // A runtime on that device, eager when TENON_EAGER is 1. `threads` 0: all cores.
-Result<std::unique_ptr<Runtime>> make_runtime(const std::string& device, int threads);
+Result<std::unique_ptr<Runtime>> make_runtime(const std::string& device, int threads, const WrapBackend& wrap = {});
 // Loads the recipe and opens the experiment. `steps` > 0 ends it earlier.
-Result<Session> open_session(const RecipeFlags& flags, int64_t steps = 0, HostHooks hooks = {});
+Result<Session> open_session(const RecipeFlags& flags, int64_t steps = 0, HostHooks hooks = {},
+                             const WrapBackend& wrap = {});
 
 }  // namespace tenon::cli
