@@ -2,6 +2,8 @@
 
 #include <omp.h>
 
+#include <algorithm>
+
 namespace tenon::cpu {
 
 DnnlState& dnnl_state(Context& context) {
@@ -9,8 +11,9 @@ DnnlState& dnnl_state(Context& context) {
   return *context.dnnl;
 }
 
-void use_threads(const Context& context) {
-  if (omp_get_max_threads() != context.threads) omp_set_num_threads(context.threads);
+void use_threads(const Context& context, int at_most) {
+  const int n = std::min(context.threads, at_most);
+  if (omp_get_max_threads() != n) omp_set_num_threads(n);
 }
 
 std::optional<dnnl::memory::data_type> dnnl_type(DType t) {
@@ -46,7 +49,7 @@ void DnnlCall::set(size_t argument, const void* address) {
 }
 
 Status DnnlCall::run() {
-  use_threads(*context_);
+  use_threads(*context_, threads_);
   // The C entry point takes the arguments as they are; the C++ one builds a map at each call.
   const dnnl_status_t status = dnnl_primitive_execute(primitive_.get(), dnnl_state(*context_).stream.get(),
                                                       static_cast<int>(args_.size()), args_.data());

@@ -1,6 +1,7 @@
 // oneDNN primitives with their memory objects, made when a piece is compiled and run with changing addresses.
 #pragma once
 
+#include <climits>
 #include <dnnl.hpp>
 #include <memory>
 #include <optional>
@@ -18,8 +19,8 @@ struct DnnlState {
 };
 DnnlState& dnnl_state(Context& context);
 
-// Makes oneDNN use the backend's number of threads from here on (it asks OpenMP).
-void use_threads(const Context& context);
+// Makes oneDNN use the backend's number of threads from here on (it asks OpenMP), or fewer.
+void use_threads(const Context& context, int at_most = INT_MAX);
 
 std::optional<dnnl::memory::data_type> dnnl_type(DType t);
 dnnl::memory::desc dnnl_desc(const Layout& layout);
@@ -28,8 +29,9 @@ dnnl::memory::desc dnnl_desc(const Layout& layout);
 class DnnlCall {
  public:
   DnnlCall() = default;
-  DnnlCall(Context& context, dnnl::primitive primitive)
-      : context_(&context), primitive_(std::move(primitive)) {}
+  // `threads`: at most so many run it. It must have been made under the same limit (use_threads).
+  DnnlCall(Context& context, dnnl::primitive primitive, int threads = INT_MAX)
+      : context_(&context), primitive_(std::move(primitive)), threads_(threads) {}
   // Returns the argument's number for set().
   size_t add(int dnnl_arg, const dnnl::memory::desc& desc);
   void set(size_t argument, const void* address);
@@ -38,6 +40,7 @@ class DnnlCall {
  private:
   Context* context_ = nullptr;
   dnnl::primitive primitive_;
+  int threads_ = INT_MAX;
   std::vector<dnnl::memory> memories_;
   std::vector<dnnl_exec_arg_t> args_;
 };

@@ -73,15 +73,25 @@ Problem merge_rows(const Problem& p) {
   return readable(m.a) ? m : p;
 }
 
+// A product of fewer multiplications (about 10 us) is done before another thread could have helped much.
+constexpr int64_t kThreadWork = int64_t{1} << 20;
+
+int worthwhile_threads(const Context& context, const Problem& p) {
+  const int64_t multiplications = p.c.numel() * p.a.shape.back();
+  return static_cast<int>(std::clamp<int64_t>(multiplications / kThreadWork, 1, context.threads));
+}
+
 class DnnlMatmul final : public Kernel {
  public:
   DnnlMatmul(Context& context, const Problem& p) {
+    const int threads = worthwhile_threads(context, p);
+    use_threads(context, threads);
     const auto a = dnnl_desc(p.a), b = dnnl_desc(p.b), c = dnnl_desc(p.c);
     const dnnl::matmul::primitive_desc pd(dnnl_state(context).engine, a, b, c, dnnl_attributes());
     // The reference implementation is there for every type, and slow.
     if (p.a.dtype == DType::bf16 && std::string_view(pd.impl_info_str()).starts_with("ref"))
       throw dnnl::error(dnnl_unimplemented, "no optimised bf16 matmul");
-    call_ = DnnlCall(context, dnnl::matmul(pd));
+    call_ = DnnlCall(context, dnnl::matmul(pd), threads);
     a_ = call_.add(DNNL_ARG_SRC, a);
     b_ = call_.add(DNNL_ARG_WEIGHTS, b);
     c_ = call_.add(DNNL_ARG_DST, c);
