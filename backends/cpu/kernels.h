@@ -39,6 +39,7 @@ std::span<const KernelEntry> index_kernels();
 std::span<const KernelEntry> random_kernels();
 std::span<const KernelEntry> reduce_kernels();
 std::span<const KernelEntry> softmax_kernels();
+std::span<const KernelEntry> cross_entropy_kernels();
 std::span<const KernelEntry> norm_kernels();
 std::span<const KernelEntry> batch_norm_kernels();
 std::span<const KernelEntry> attention_kernels();

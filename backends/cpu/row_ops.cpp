@@ -18,6 +18,7 @@ using V = hn::Vec<D>;
 const D d;
 
 // The last elements of a row, fewer than a vector, with `fill` behind them.
+#if HWY_MEM_OPS_MIGHT_FAULT  // masked-off lanes are touched all the same
 HWY_INLINE V load_rest(const float* x, size_t n, float fill) {
   HWY_ALIGN float lanes[16];
   for (size_t i = 0; i < hn::Lanes(d); ++i) lanes[i] = i < n ? x[i] : fill;
@@ -28,6 +29,13 @@ HWY_INLINE void store_rest(V v, float* out, size_t n) {
   hn::Store(v, d, lanes);
   for (size_t i = 0; i < n; ++i) out[i] = lanes[i];
 }
+#else
+HWY_INLINE V load_rest(const float* x, size_t n, float fill) {
+  const auto mask = hn::FirstN(d, n);
+  return hn::IfThenElse(mask, hn::MaskedLoad(mask, d, x), hn::Set(d, fill));
+}
+HWY_INLINE void store_rest(V v, float* out, size_t n) { hn::BlendedStore(v, hn::FirstN(d, n), d, out); }
+#endif
 
 // Folds `term(x, y)` over the row with four accumulators. `idle` is a value of x and y whose term changes
 // nothing.
@@ -60,22 +68,18 @@ struct First {
   HWY_INLINE V operator()(V a, V, size_t) const { return a; }
 };
 
-template <class Fold>
-HWY_INLINE float extreme(const float* x, size_t n, float worst, Fold fold) {
-  HWY_ALIGN float lanes[16];
-  hn::Store(fold_row(x, x, n, worst, hn::Set(d, worst), First(), fold), d, lanes);
-  float best = worst;
-  for (size_t i = 0; i < hn::Lanes(d); ++i) {
-    if (lanes[i] != lanes[i]) return lanes[i];
-    if (worst < 0 ? lanes[i] > best : lanes[i] < best) best = lanes[i];
-  }
-  return best;
-}
+// NaN if any lane is one.
 float row_max(const float* x, size_t n) {
-  return extreme(x, n, -std::numeric_limits<float>::infinity(), Max());
+  constexpr float worst = -std::numeric_limits<float>::infinity();
+  const V best = fold_row(x, x, n, worst, hn::Set(d, worst), First(), Max());
+  if (!hn::AllTrue(d, hn::Eq(best, best))) return std::numeric_limits<float>::quiet_NaN();
+  return hn::GetLane(hn::MaxOfLanes(d, best));
 }
 float row_min(const float* x, size_t n) {
-  return extreme(x, n, std::numeric_limits<float>::infinity(), Min());
+  constexpr float worst = std::numeric_limits<float>::infinity();
+  const V best = fold_row(x, x, n, worst, hn::Set(d, worst), First(), Min());
+  if (!hn::AllTrue(d, hn::Eq(best, best))) return std::numeric_limits<float>::quiet_NaN();
+  return hn::GetLane(hn::MinOfLanes(d, best));
 }
 
 HWY_INLINE float total(V v) { return hn::GetLane(hn::SumOfLanes(d, v)); }
@@ -323,6 +327,51 @@ void row_max_windows_grad(const float* row0, const float* row1, const float* dy,
   }
 }
 
+// Calls f(first lane) for each vector of a column.
+template <class F>
+HWY_INLINE void each_lane_group(F f) {
+  for (size_t l = 0; l < kColumnBlock; l += hn::Lanes(d)) f(l);
+}
+void columns_max(const float* x, size_t n, float* out) {
+  each_lane_group([&](size_t l) HWY_ATTR {
+    V v = hn::Set(d, -std::numeric_limits<float>::infinity());
+    for (size_t j = 0; j < n; ++j) v = math_maximum(d, v, hn::LoadU(d, x + j * kColumnBlock + l));
+    hn::StoreU(v, d, out + l);
+  });
+}
+void columns_sum(const float* x, size_t n, float* out) {
+  each_lane_group([&](size_t l) HWY_ATTR {
+    V v = hn::Zero(d);
+    for (size_t j = 0; j < n; ++j) v = hn::Add(v, hn::LoadU(d, x + j * kColumnBlock + l));
+    hn::StoreU(v, d, out + l);
+  });
+}
+void columns_dot(const float* x, const float* y, size_t n, float* out) {
+  each_lane_group([&](size_t l) HWY_ATTR {
+    V v = hn::Zero(d);
+    for (size_t j = 0; j < n; ++j) {
+      const size_t at = j * kColumnBlock + l;
+      v = hn::Add(v, hn::Mul(hn::LoadU(d, x + at), hn::LoadU(d, y + at)));
+    }
+    hn::StoreU(v, d, out + l);
+  });
+}
+void columns_exp_sum(float* x, size_t n, const float* shift, float* out) {
+  each_lane_group([&](size_t l) HWY_ATTR {
+    const V s = hn::LoadU(d, shift + l);
+    V v = hn::Zero(d);
+    for (size_t j = 0; j < n; ++j) {
+      const V e = math_exp(d, hn::Sub(hn::LoadU(d, x + j * kColumnBlock + l), s));
+      hn::StoreU(e, d, x + j * kColumnBlock + l);
+      v = hn::Add(v, e);
+    }
+    hn::StoreU(v, d, out + l);
+  });
+}
+void columns_log(const float* x, float* out) {
+  each_lane_group([&](size_t l) HWY_ATTR { hn::StoreU(math_log(d, hn::LoadU(d, x + l)), d, out + l); });
+}
+
 void row_expand(const bf16* x, size_t n, float* out) {
   const hn::Rebind<uint16_t, D> d16;
   const hn::Rebind<uint32_t, D> d32;
@@ -369,6 +418,11 @@ const RowOps* row_ops_for_target() {
                                  row_normalize_grad,
                                  row_max_windows,
                                  row_max_windows_grad,
+                                 columns_max,
+                                 columns_sum,
+                                 columns_dot,
+                                 columns_exp_sum,
+                                 columns_log,
                                  row_expand,
                                  row_shrink};
   return &ops;

@@ -9,6 +9,8 @@
 
 namespace tenon::cpu {
 
+inline constexpr size_t kColumnBlock = 16;
+
 struct RowOps {
   float (*max)(const float* x, size_t n);  // -inf for n = 0; NaN if any is NaN
   float (*min)(const float* x, size_t n);
@@ -43,6 +45,14 @@ struct RowOps {
   // dy put where the first maximum of each window is, 0 elsewhere in the two rows.
   void (*max_windows_grad)(const float* row0, const float* row1, const float* dy, size_t n, float* dx0,
                            float* dx1);
+  // Columns of kColumnBlock elements, one after the other: element j of row r at x[j * kColumnBlock + r].
+  // `out` gets one value a row, folded over the n columns in order.
+  void (*columns_max)(const float* x, size_t n, float* out);  // NaN if any is NaN
+  void (*columns_sum)(const float* x, size_t n, float* out);
+  void (*columns_dot)(const float* x, const float* y, size_t n, float* out);
+  // x becomes exp(x - shift), with one shift a row.
+  void (*columns_exp_sum)(float* x, size_t n, const float* shift, float* out);
+  void (*columns_log)(const float* x, float* out);  // of one column
   void (*expand)(const bf16* x, size_t n, float* out);
   void (*shrink)(const float* x, size_t n, bf16* out);
 };

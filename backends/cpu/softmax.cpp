@@ -1,8 +1,8 @@
-// softmax, log_softmax and cross_entropy over a contiguous last axis, with their derivatives: one pass over
-// each row for the maximum, one for the sum, one for the result, all while the row is in cache.
+// softmax and log_softmax over a contiguous last axis, with their derivatives: one pass over each row for the
+// maximum, one for the sum, one for the result, all while the row is in cache.
 #include <cmath>
 
-#include "backends/cpu/rows.h"
+#include "backends/cpu/short_rows.h"
 
 namespace tenon::cpu {
 namespace {
@@ -24,6 +24,9 @@ class Softmax final : public Kernel {
     const RowOps& ops = row_ops();
     const size_t n = rows_.n();
     parallel_for(buffers_.threads(context_), rows_.count, rows_.grain(), [&](int64_t begin, int64_t end) {
+      if (rows_.length <= kShortRow)
+        return each_row_block(begin, end,
+                              [&](int64_t first, size_t count) { run_block(in[0], out[0], first, count); });
       float* const buffer = buffers_.mine(scratch);
       for (int64_t r = begin; r < end; ++r) {
         const float* x = rows_.read(in[0], r, buffer);
@@ -44,6 +47,22 @@ class Softmax final : public Kernel {
   std::string_view name() const override { return log_ ? "cpu:log_softmax" : "cpu:softmax"; }
 
  private:
+  void run_block(const void* in, void* out, int64_t first, size_t count) const {
+    const RowOps& ops = row_ops();
+    const size_t n = rows_.n();
+    RowBlock x, e;
+    BlockColumn max, sum;
+    x.read(rows_, in, first, count);
+    ops.columns_max(x.at, n, max.at);
+    e = x;
+    ops.columns_exp_sum(e.at, n, max.at, sum.at);
+    if (log_) ops.columns_log(sum.at, sum.at);
+    for (size_t j = 0; j < n; ++j)
+      for (size_t r = 0, at = j * kColumnBlock; r < kColumnBlock; ++r, ++at)
+        e.at[at] = log_ ? (x.at[at] - max.at[r]) - sum.at[r] : e.at[at] * (1 / sum.at[r]);
+    e.write(rows_, out, first, count);
+  }
+
   Context& context_;
   Rows rows_;
   bool log_;
@@ -61,6 +80,9 @@ class SoftmaxGrad final : public Kernel {
     const RowOps& ops = row_ops();
     const size_t n = rows_.n();
     parallel_for(buffers_.threads(context_), rows_.count, rows_.grain(), [&](int64_t begin, int64_t end) {
+      if (rows_.length <= kShortRow)
+        return each_row_block(begin, end,
+                              [&](int64_t first, size_t count) { run_block(in, out[0], first, count); });
       float* const buffer = buffers_.mine(scratch);
       for (int64_t r = begin; r < end; ++r) {
         const float* y = rows_.read(in[0], r, buffer);
@@ -79,108 +101,28 @@ class SoftmaxGrad final : public Kernel {
   std::string_view name() const override { return log_ ? "cpu:log_softmax_grad" : "cpu:softmax_grad"; }
 
  private:
+  void run_block(std::span<void* const> in, void* out, int64_t first, size_t count) const {
+    const RowOps& ops = row_ops();
+    const size_t n = rows_.n();
+    RowBlock y, dy;
+    BlockColumn zero{}, sum;
+    y.read(rows_, in[0], first, count);
+    dy.read(rows_, in[1], first, count);
+    if (log_) {
+      ops.columns_sum(dy.at, n, sum.at);
+      ops.columns_exp_sum(y.at, n, zero.at, zero.at);
+    } else {
+      ops.columns_dot(y.at, dy.at, n, sum.at);
+    }
+    for (size_t j = 0; j < n; ++j)
+      for (size_t r = 0, at = j * kColumnBlock; r < kColumnBlock; ++r, ++at)
+        dy.at[at] = log_ ? dy.at[at] - y.at[at] * sum.at[r] : y.at[at] * (dy.at[at] - sum.at[r]);
+    dy.write(rows_, out, first, count);
+  }
+
   Context& context_;
   Rows rows_;
   bool log_;
-  ThreadBuffers buffers_;
-};
-
-// Stride with which the elements of a tensor follow each other, in row-major order, if it is the same
-// throughout.
-std::optional<int64_t> even_stride(const Layout& l) {
-  int64_t stride = 0, count = 1;
-  for (int i = l.shape.rank() - 1; i >= 0; --i) {
-    if (l.shape[i] == 1) continue;
-    if (count == 1)
-      stride = l.strides[i];
-    else if (l.strides[i] != stride * count)
-      return std::nullopt;
-    count *= l.shape[i];
-  }
-  return stride;
-}
-
-// logits: [.., C]  labels: [..]  ->  loss [..], or with dloss: [..] the derivative [.., C]
-class CrossEntropy final : public Kernel {
- public:
-  CrossEntropy(Context& context, const Piece& piece)
-      : context_(context),
-        rows_(piece.inputs[0].dtype, piece.inputs[0].shape),
-        label_type_(piece.inputs[1].dtype),
-        smoothing_(static_cast<float>(piece.nodes[0].attrs.f("label_smoothing"))),
-        ignored_(piece.nodes[0].attrs.i("ignore_index")),
-        label_stride_(*even_stride(piece.inputs[1])),
-        grad_(piece.inputs.size() == 3),
-        dloss_stride_(grad_ ? *even_stride(piece.inputs[2]) : 0),
-        buffers_(context, 0, 2 * rows_.n()) {}
-
-  Status run(std::span<void* const> in, std::span<void* const> out, void* scratch) override {
-    for (int64_t r = 0; r < rows_.count; ++r) {
-      const int64_t label = label_of(in[1], r);
-      if (label != ignored_ && (label < 0 || label >= rows_.length))
-        return invalid("cross_entropy: label " + std::to_string(label) + " of sample " + std::to_string(r) +
-                       " is outside [0, " + std::to_string(rows_.length) +
-                       "); the model needs as many outputs as there are classes, labels start at 0");
-    }
-    parallel_for(buffers_.threads(context_), rows_.count, rows_.grain(), [&](int64_t begin, int64_t end) {
-      float* const buffer = buffers_.mine(scratch);
-      for (int64_t r = begin; r < end; ++r) {
-        const int64_t label = label_of(in[1], r);
-        if (grad_)
-          derivative(in, out, r, label, buffer);
-        else
-          write_element(rows_.dtype, out[0], r, label == ignored_ ? 0 : loss(in, r, label, buffer));
-      }
-    });
-    return Status::ok();
-  }
-  size_t scratch_bytes() const override { return buffers_.scratch_bytes(); }
-  std::string_view name() const override { return grad_ ? "cpu:cross_entropy_grad" : "cpu:cross_entropy"; }
-
- private:
-  int64_t label_of(const void* labels, int64_t r) const {
-    return label_type_ == DType::i32 ? static_cast<const int32_t*>(labels)[r * label_stride_]
-                                     : static_cast<const int64_t*>(labels)[r * label_stride_];
-  }
-
-  float loss(std::span<void* const> in, int64_t r, int64_t label, float* buffer) const {
-    const RowOps& ops = row_ops();
-    const size_t n = rows_.n();
-    const float* x = rows_.read(in[0], r, buffer);
-    const float max = ops.max(x, n);
-    float v = std::log(ops.exp_sum(x, n, max, nullptr)) - (1 - smoothing_) * (x[label] - max);
-    // Only with smoothing, so that without it a logit of -infinity stays harmless.
-    if (smoothing_ > 0) {
-      ops.shift(x, n, max, 0, buffer + n);
-      v -= smoothing_ / static_cast<float>(n) * ops.sum(buffer + n, n);
-    }
-    return v;
-  }
-
-  void derivative(std::span<void* const> in, std::span<void* const> out, int64_t r, int64_t label,
-                  float* buffer) const {
-    const RowOps& ops = row_ops();
-    const size_t n = rows_.n();
-    float* dx = rows_.target(out[0], r, buffer + n);
-    if (label == ignored_) {
-      std::fill_n(dx, n, 0.0f);
-    } else {
-      const float* x = rows_.read(in[0], r, buffer);
-      const float d = read_element(rows_.dtype, in[2], r * dloss_stride_);
-      const float sum = ops.exp_sum(x, n, ops.max(x, n), dx);
-      ops.center_scale(dx, n, 0, d / sum, -d * smoothing_ / static_cast<float>(n), dx);
-      dx[label] -= d * (1 - smoothing_);
-    }
-    rows_.write(out[0], r, dx);
-  }
-
-  Context& context_;
-  Rows rows_;
-  DType label_type_;
-  float smoothing_;
-  int64_t ignored_, label_stride_;
-  bool grad_;
-  int64_t dloss_stride_;
   ThreadBuffers buffers_;
 };
 
@@ -191,17 +133,6 @@ std::unique_ptr<Kernel> make_softmax(Context& context, const Piece& piece) {
   return std::make_unique<K>(context, piece, kLog);
 }
 
-uint32_t logits_contiguous(const Piece& piece) {
-  uint32_t mask = piece.inputs[0].contiguous() ? 0 : 1;
-  for (size_t i = 1; i < piece.inputs.size(); ++i)
-    if (!even_stride(piece.inputs[i])) mask |= 1u << i;
-  return mask;
-}
-std::unique_ptr<Kernel> make_cross_entropy(Context& context, const Piece& piece) {
-  if (!is_row_type(piece.inputs[0].dtype) || logits_contiguous(piece)) return nullptr;
-  return std::make_unique<CrossEntropy>(context, piece);
-}
-
 }  // namespace
 
 std::span<const KernelEntry> softmax_kernels() {
@@ -210,8 +141,6 @@ std::span<const KernelEntry> softmax_kernels() {
       {"log_softmax/1", make_softmax<Softmax, true>, all_contiguous},
       {"softmax_grad/1", make_softmax<SoftmaxGrad, false>, all_contiguous},
       {"log_softmax_grad/1", make_softmax<SoftmaxGrad, true>, all_contiguous},
-      {"cross_entropy/1", make_cross_entropy, logits_contiguous},
-      {"cross_entropy_grad/1", make_cross_entropy, logits_contiguous},
   };
   return entries;
 }
