@@ -111,21 +111,17 @@ def gpt_char():
     m = GPT(len(vocabulary), T, 128, 4, 4)
     groups = [{"params": [w for w in m.parameters() if w.ndim == 2], "weight_decay": 0.1},
               {"params": [w for w in m.parameters() if w.ndim == 1], "weight_decay": 0.0}]
-    o = torch.optim.AdamW(groups, 1e-3, betas=(0.9, 0.99))
-
-    def rate(s):
-        if s < warm:
-            return 1e-3 * (s + 1) / (warm + 1)
-        return 1e-4 + 0.5 * (1 + math.cos(math.pi * (s - warm) / (steps - warm))) * 9e-4
-    for s in range(steps):
-        for g in o.param_groups:
-            g["lr"] = rate(s)
+    o = torch.optim.AdamW(groups, 2e-3, betas=(0.9, 0.99))
+    sched = torch.optim.lr_scheduler.LambdaLR(o, lambda s: (s + 1) / (warm + 1) if s < warm else
+                                              0.1 + 0.45 * (1 + math.cos(math.pi * (s - warm) / (steps - warm))))
+    for _ in range(steps):
         i = torch.randint(len(train) - T, (B,))
         x, y = torch.stack([train[j:j + T] for j in i]), torch.stack([train[j + 1:j + T + 1] for j in i])
         o.zero_grad(set_to_none=True)
         F.cross_entropy(m(x).flatten(0, 1), y.flatten()).backward()
         nn.utils.clip_grad_norm_(m.parameters(), 1.0)
         o.step()
+        sched.step()
     m.eval()
     with torch.no_grad():  # side-by-side windows over the whole validation part
         n = (len(val) - 1) // T
