@@ -1,6 +1,7 @@
 // batch_norm and its derivative on [B, C, ..] with long channels: each channel is a few passes over its runs.
 #include <cmath>
 
+#include "backends/cpu/batch_norm_short.h"
 #include "backends/cpu/rows.h"
 
 namespace tenon::cpu {
@@ -128,9 +129,10 @@ class BatchNormGrad final : public Kernel {
 template <class K>
 std::unique_ptr<Kernel> make(Context& context, const Piece& piece) {
   const Layout& x = piece.inputs[0];
-  if (!is_row_type(x.dtype) || !inputs_contiguous(piece) || x.numel() == 0 || Channels::run_of(x.shape) < 4)
-    return nullptr;
-  return std::make_unique<K>(context, piece);
+  if (!is_row_type(x.dtype) || !inputs_contiguous(piece) || x.numel() == 0) return nullptr;
+  if (Channels::run_of(x.shape) >= 4) return std::make_unique<K>(context, piece);
+  if (x.dtype != DType::f32) return nullptr;
+  return std::is_same_v<K, BatchNorm> ? make_short_batch_norm(context, piece) : make_short_batch_norm_grad(context, piece);
 }
 
 }  // namespace

@@ -118,9 +118,6 @@ struct Problem {
   }
 };
 
-// The reference implementation of oneDNN is slower than ours.
-bool is_reference(const char* implementation) { return std::string_view(implementation).starts_with("ref"); }
-
 bool usable(const Piece& piece) {
   return dnnl_type(piece.inputs[0].dtype) && inputs_contiguous(piece) && piece.inputs[0].numel() > 0 &&
          piece.inputs[1].numel() > 0 && Layout(piece.output_type(0)).numel() > 0;

@@ -57,4 +57,30 @@ Status DnnlCall::run() {
   return internal_error("oneDNN failed with status " + std::to_string(status) + " while running a primitive");
 }
 
+DnnlKernel::DnnlKernel(Context& context, std::string_view name, const Piece& piece, dnnl::primitive primitive,
+                       const dnnl::memory::desc& scratchpad)
+    : name_(name),
+      places_(piece),
+      call_(context, std::move(primitive)),
+      scratchpad_argument_(call_.add(DNNL_ARG_SCRATCHPAD, scratchpad)),
+      scratch_at_(align64(places_.scratch_bytes())),
+      scratch_size_(scratchpad.get_size()) {}
+
+void DnnlKernel::input(size_t i, int dnnl_arg, const dnnl::memory::desc& desc) {
+  inputs_.push_back({call_.add(dnnl_arg, desc), i});
+}
+
+void DnnlKernel::output(size_t o, int dnnl_arg, const dnnl::memory::desc& desc) {
+  outputs_.push_back({call_.add(dnnl_arg, desc), o});
+}
+
+Status DnnlKernel::run(std::span<void* const> in, std::span<void* const> out, void* scratch) {
+  for (const Argument& a : inputs_) call_.set(a.number, in[a.of]);
+  for (const Argument& a : outputs_) call_.set(a.number, places_.address(a.of, out, scratch));
+  call_.set(scratchpad_argument_, static_cast<std::byte*>(scratch) + scratch_at_);
+  return call_.run();
+}
+
+bool is_reference(const char* implementation) { return std::string_view(implementation).starts_with("ref"); }
+
 }  // namespace tenon::cpu

@@ -45,6 +45,33 @@ class DnnlCall {
   std::vector<dnnl_exec_arg_t> args_;
 };
 
+// A kernel that is one primitive, whose tensors all lie row-major.
+class DnnlKernel final : public Kernel {
+ public:
+  DnnlKernel(Context& context, std::string_view name, const Piece& piece, dnnl::primitive primitive,
+             const dnnl::memory::desc& scratchpad);
+  // Input i, or output o of the piece's node, is this argument of the primitive.
+  void input(size_t i, int dnnl_arg, const dnnl::memory::desc& desc);
+  void output(size_t o, int dnnl_arg, const dnnl::memory::desc& desc);
+
+  Status run(std::span<void* const> in, std::span<void* const> out, void* scratch) override;
+  size_t scratch_bytes() const override { return scratch_at_ + scratch_size_; }
+  std::string_view name() const override { return name_; }
+
+ private:
+  struct Argument {
+    size_t number, of;
+  };
+  std::string_view name_;
+  OutputPlaces places_;
+  DnnlCall call_;
+  std::vector<Argument> inputs_, outputs_;
+  size_t scratchpad_argument_, scratch_at_, scratch_size_;
+};
+
+// Whether oneDNN has only its reference code for a problem, which is slower than ours.
+bool is_reference(const char* implementation);
+
 // Attributes for primitives whose scratch memory comes from the plan's arena.
 dnnl::primitive_attr dnnl_attributes();
 

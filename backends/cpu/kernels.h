@@ -32,7 +32,8 @@ struct KernelEntry {
 std::span<const KernelEntry> matmul_kernels();
 std::span<const KernelEntry> grouped_matmul_kernels();
 std::span<const KernelEntry> conv_kernels();
-std::span<const KernelEntry> pool_kernels();
+std::span<const KernelEntry> max_pool_kernels();
+std::span<const KernelEntry> avg_pool_kernels();
 std::span<const KernelEntry> copy_kernels();
 std::span<const KernelEntry> join_kernels();
 std::span<const KernelEntry> index_kernels();

@@ -179,9 +179,10 @@ TEST_CASE_METHOD(Fixture, "pooling agrees with the plain loops") {
     check(*backend, {"max_pool2d/1", {ties}, attrs()}, "cpu:max_pool2d");
     check(*backend, {"max_pool2d_grad/1", {ties, random.tensor(DType::f32, y, -1, 1)}, attrs()},
           "cpu:max_pool2d_grad");
-    check(*backend, {"avg_pool2d/1", {ties}, attrs()}, "cpu:avg_pool2d");
-    check(*backend, {"avg_pool2d_grad/1", {random.tensor(DType::f32, y, -1, 1)}, attrs().ints(x)},
-          "cpu:avg_pool2d_grad");
+    for (const DType t : {DType::f32, DType::bf16}) {
+      check(*backend, {"avg_pool2d/1", {random.tensor(t, x, -1, 1)}, attrs()}, "onednn:avg_pool2d");
+      check(*backend, {"avg_pool2d_grad/1", {random.tensor(t, y, -1, 1)}, attrs().ints(x)}, "onednn:avg_pool2d_grad");
+    }
   }
 }
 
@@ -261,6 +262,12 @@ TEST_CASE_METHOD(Fixture, "batch norm and its derivative agree with the plain lo
       check(*backend, {"batch_norm_grad/1", {x(), p(), p(), p(), x()}, AttrList().f(1e-3)},
             "cpu:batch_norm_grad");
     }
+  for (const Shape& s : {Shape{64, 5}, Shape{2, 3}, Shape{37, 130}, Shape{9, 4, 3}, Shape{16, 3, 1, 2}}) {
+    const auto x = [&] { return random.tensor(DType::f32, s, -2, 2); };
+    const auto p = [&] { return random.tensor(DType::f32, {s[1]}, 0.5, 1.5); };
+    check(*backend, {"batch_norm/1", {x(), p(), p()}, AttrList().f(1e-3)}, "onednn:batch_norm");
+    check(*backend, {"batch_norm_grad/1", {x(), p(), p(), p(), x()}, AttrList().f(1e-3)}, "onednn:batch_norm_grad");
+  }
 }
 
 TEST_CASE_METHOD(Fixture,

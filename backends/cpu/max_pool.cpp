@@ -1,4 +1,5 @@
-// Max and average pooling on row-major planes, planes split over threads. f32; other types run plain.
+// Max pooling on row-major planes, planes split over threads; f32. oneDNN's would drop NaN, and its derivative wants
+// the forward pass's workspace.
 #include <cmath>
 
 #include "backends/cpu/rows.h"
@@ -48,7 +49,7 @@ inline int64_t best_of(const float* x, int64_t w, int64_t r0, int64_t r1, int64_
   return best;
 }
 
-enum class Mode { max, max_grad, avg, avg_grad };
+enum class Mode { max, max_grad };
 
 class Pool final : public Kernel {
  public:
@@ -56,7 +57,6 @@ class Pool final : public Kernel {
 
   Status run(std::span<void* const> in, std::span<void* const> out, void*) override {
     const int64_t x_plane = p_.h * p_.w, y_plane = p_.oh * p_.ow;
-    const float scale = 1 / static_cast<float>(p_.kh * p_.kw);
     parallel_for(context_.threads, p_.planes, p_.grain(), [&](int64_t begin, int64_t end) {
       for (int64_t p = begin; p < end; ++p) {
         const float* first = static_cast<const float*>(in[0]);
@@ -72,7 +72,7 @@ class Pool final : public Kernel {
           p_.for_each([&](int64_t at, int64_t r0, int64_t r1, int64_t c0, int64_t c1) {
             y[at] = x[best_of(x, p_.w, r0, r1, c0, c1)];
           });
-        } else if (mode_ == Mode::max_grad) {
+        } else {
           const float* x = first + p * x_plane;
           const float* dy = static_cast<const float*>(in[1]) + p * y_plane;
           float* dx = static_cast<float*>(out[0]) + p * x_plane;
@@ -88,33 +88,13 @@ class Pool final : public Kernel {
           p_.for_each([&](int64_t at, int64_t r0, int64_t r1, int64_t c0, int64_t c1) {
             dx[best_of(x, p_.w, r0, r1, c0, c1)] += dy[at];
           });
-        } else if (mode_ == Mode::avg) {
-          const float* x = first + p * x_plane;
-          float* y = static_cast<float*>(out[0]) + p * y_plane;
-          p_.for_each([&](int64_t at, int64_t r0, int64_t r1, int64_t c0, int64_t c1) {
-            float sum = 0;
-            for (int64_t r = r0; r < r1; ++r)
-              for (int64_t c = c0; c < c1; ++c) sum += x[r * p_.w + c];
-            y[at] = sum * scale;
-          });
-        } else {
-          const float* dy = first + p * y_plane;
-          float* dx = static_cast<float*>(out[0]) + p * x_plane;
-          std::fill_n(dx, x_plane, 0.0f);
-          p_.for_each([&](int64_t at, int64_t r0, int64_t r1, int64_t c0, int64_t c1) {
-            const float d = dy[at] * scale;
-            for (int64_t r = r0; r < r1; ++r)
-              for (int64_t c = c0; c < c1; ++c) dx[r * p_.w + c] += d;
-          });
         }
       }
     });
     return Status::ok();
   }
   std::string_view name() const override {
-    constexpr std::string_view names[] = {"cpu:max_pool2d", "cpu:max_pool2d_grad", "cpu:avg_pool2d",
-                                          "cpu:avg_pool2d_grad"};
-    return names[static_cast<int>(mode_)];
+    return mode_ == Mode::max ? "cpu:max_pool2d" : "cpu:max_pool2d_grad";
   }
 
  private:
@@ -128,21 +108,16 @@ std::unique_ptr<Kernel> make(Context& context, const Piece& piece) {
   const Layout& first = piece.inputs[0];
   const TensorType& out = piece.output_type(0);
   if (first.dtype != DType::f32 || !inputs_contiguous(piece) || first.numel() == 0) return nullptr;
-  const Shape& x = kMode == Mode::avg_grad ? out.shape : first.shape;
-  const Shape& y = kMode == Mode::max_grad   ? piece.inputs[1].shape
-                   : kMode == Mode::avg_grad ? first.shape
-                                             : out.shape;
-  return std::make_unique<Pool>(context, Windows(piece.nodes[0].attrs, x, y), kMode);
+  const Shape& y = kMode == Mode::max_grad ? piece.inputs[1].shape : out.shape;
+  return std::make_unique<Pool>(context, Windows(piece.nodes[0].attrs, first.shape, y), kMode);
 }
 
 }  // namespace
 
-std::span<const KernelEntry> pool_kernels() {
+std::span<const KernelEntry> max_pool_kernels() {
   static constexpr KernelEntry entries[] = {
       {"max_pool2d/1", make<Mode::max>, all_contiguous},
       {"max_pool2d_grad/1", make<Mode::max_grad>, all_contiguous},
-      {"avg_pool2d/1", make<Mode::avg>, all_contiguous},
-      {"avg_pool2d_grad/1", make<Mode::avg_grad>, all_contiguous},
   };
   return entries;
 }
