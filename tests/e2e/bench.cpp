@@ -46,6 +46,54 @@ TEST_CASE("bench passes on what a child says, and fails") {
   CHECK(o.err.find("/no/such.so") != std::string::npos);
 }
 
+// A peer made of a shell script: PyTorch answers, its compiler dies.
+constexpr const char* kFakePython = R"(#!/bin/sh
+case "$2 $3" in
+  versions*) echo '{"torch": "9.9"}' ;;
+  'serve torch') while read -r request; do echo 'a warning'; echo '{"ms": 1e6, "steps": 5, "peak_mb": 100}'; done ;;
+  'serve compile') exit 3 ;;
+esac
+)";
+
+TEST_CASE("bench --compare writes tables and plots of Tenon and the peers that answer") {
+  const TempFolder folder;
+  const std::string python = write_recipe(folder, kFakePython, "python");
+  std::filesystem::permissions(python, std::filesystem::perms::owner_all);
+  const Outcome o = program({"bench", "--compare", "mlp_tabular", "--rounds", "3", "--seconds", "0",
+                             "--threads", "1", "--out", folder.file("out")},
+                            {.environment = {{"TENON_PEERS_PYTHON", python}}});
+  INFO(o.all());
+  REQUIRE(o.code == 0);
+  const std::string markdown = slurp(folder.file("out/bench.md"));
+  CHECK(markdown == o.out);
+  CHECK(markdown.find("| workload | Tenon | PyTorch | PyTorch, compiled | fastest peer / Tenon |") !=
+        std::string::npos);
+  CHECK(markdown.find("PyTorch 9.9") != std::string::npos);
+  CHECK(markdown.find("1 threads") != std::string::npos);
+  CHECK(markdown.find("PyTorch, compiled failed on mlp_tabular: the program ended") != std::string::npos);
+  const auto all = nlohmann::json::parse(slurp(folder.file("out/bench.json")));
+  const auto& figures = all["workloads"]["mlp_tabular"];
+  CHECK(figures["tenon"]["ms"].size() == 3);
+  CHECK(figures["torch"]["ms"] == std::vector{1e6, 1e6, 1e6});
+  CHECK(figures["torch"]["peak_mb"] == 100);
+  CHECK(figures["compile"].contains("error"));
+  CHECK(all["first_step_ms"]["tenon"].get<double>() > 0);
+  CHECK(all["gemm_flops_per_second"].get<double>() > 0);
+  for (const char* plot : {"out/bench.svg", "out/memory.svg"})
+    CHECK(slurp(folder.file(plot)).find("mlp_tabular") != std::string::npos);
+}
+
+TEST_CASE("bench --compare without peers measures Tenon") {
+  const TempFolder folder;
+  const Outcome o = program({"bench", "--compare", "mlp_tabular", "--rounds", "1", "--seconds", "0",
+                             "--threads", "1", "--out", folder.file("out")},
+                            {.environment = {{"TENON_PEERS_PYTHON", "/no/such/python"}}});
+  INFO(o.all());
+  REQUIRE(o.code == 0);
+  CHECK(o.out.find("No peer was found") != std::string::npos);
+  CHECK(o.out.find("| mlp_tabular |") != std::string::npos);
+}
+
 TEST_CASE("profile accounts for the time of a recipe's steps") {
   const TempFolder folder;
   const std::string recipe = write_recipe(folder, blobs_recipe());

@@ -1,9 +1,10 @@
 #include "tools/bench/measure.h"
 
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
+#include <fstream>
+#include <string>
 
 namespace tenon::bench {
 
@@ -14,9 +15,10 @@ double median(std::vector<double> values) {
 }
 
 double peak_megabytes() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<double>(usage.ru_maxrss) / 1024;
+  std::ifstream in("/proc/self/status");
+  for (std::string line; std::getline(in, line);)
+    if (line.starts_with("VmHWM:")) return std::strtod(line.c_str() + 6, nullptr) / 1024;
+  return 0;
 }
 
 Result<Measured> measure(Runtime& runtime, Workload& workload, double seconds) {

@@ -18,6 +18,7 @@ struct Measured {
 Result<Measured> measure(Runtime& runtime, Workload& workload, double seconds);
 
 double median(std::vector<double> values);
+// Highest resident memory of this process. Not getrusage's, which begins with that of the program that started this one.
 double peak_megabytes();
 
 }  // namespace tenon::bench

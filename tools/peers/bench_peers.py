@@ -2,9 +2,10 @@
 """The workloads of `tenon bench` in PyTorch and JAX: one line of JSON per (peer, workload).
 
 usage: bench_peers.py torch|compile|jax [workload ...]    time whole training steps
+       bench_peers.py serve torch|compile|jax workload    answer "step" and "measure SECONDS" on stdin, as tenon bench
        bench_peers.py versions                            which peers there are: {"torch": "2.15.0", ..}
        bench_peers.py values >tools/bench/torch_values.h  what Tenon's first three steps are compared with
-env: THREADS (2), SECONDS (3), STEPS (measure exactly so many, without warm-up)
+env: THREADS (2), SECONDS (3)
 
 A figure is the median over steps of a whole step (forward, backward, optimizer) in float32, on data that stays in
 memory. Initial values and data are made by the formula of tools/bench/values.h, and parameters have Tenon's names.
@@ -15,7 +16,6 @@ from importlib import metadata
 
 THREADS = int(os.environ.get("THREADS", "2"))
 SECONDS = float(os.environ.get("SECONDS", "3"))
-STEPS = int(os.environ.get("STEPS", "0"))
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(THREADS)
 import numpy as np
 
@@ -375,28 +375,53 @@ def jax_workloads():
 
 # --- what to do with them -----------------------------------------------------------------------------------------
 
-def measure(step):
-    for _ in range(0 if STEPS else 5):
+def workloads_of(peer):
+    return jax_workloads() if peer == "jax" else torch_workloads(peer == "compile")
+
+
+def peak_megabytes():
+    """Highest resident memory of this process; getrusage's begins with that of the program that started this one."""
+    with open("/proc/self/status") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("VmHWM:")) // 1024
+
+
+def measure(step, seconds):
+    """Median milliseconds of a step, and what else `tenon bench --json` says."""
+    for _ in range(5):
         step()
-    times, end = [], time.perf_counter() + SECONDS
-    while len(times) < STEPS if STEPS else time.perf_counter() < end or len(times) < 5:
+    times, end = [], time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times) < 5:
         a = time.perf_counter()
         step()
         times.append(time.perf_counter() - a)
-    return statistics.median(times) * 1e3, len(times)
+    return {"ms": round(statistics.median(times) * 1e3, 4), "steps": len(times),
+            "peak_mb": peak_megabytes()}
 
 
 def time_steps(peer, names):
-    import resource
-    workloads = jax_workloads() if peer == "jax" else torch_workloads(peer == "compile")
+    workloads = workloads_of(peer)
     for name in names or workloads:
         try:
-            ms, steps = measure(workloads[name]()[0])
-            line = {"ms": round(ms, 4), "steps": steps,
-                    "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
+            line = measure(workloads[name]()[0], SECONDS)
         except Exception as e:
             line = {"error": repr(e)[:200]}
         print(json.dumps({"peer": peer, "workload": name, **line}), flush=True)
+
+
+def serve(peer, name):
+    step = None
+    for request in sys.stdin:
+        words = request.split()
+        try:
+            step = step or workloads_of(peer)[name]()[0]
+            if words[0] == "step":
+                step()
+                line = {}
+            else:
+                line = measure(step, float(words[1]))
+        except Exception as e:
+            line = {"error": repr(e)[:200]}
+        print(json.dumps(line), flush=True)
 
 
 def first_values(workloads):
@@ -413,11 +438,13 @@ def first_values(workloads):
 
 def versions():
     found = {}
-    for peer in ("torch", "jax"):
+    for package in ("torch", "jax", "optax"):
         try:
-            found[peer] = metadata.version(peer)
+            found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             pass
+    if "optax" not in found:
+        found.pop("jax", None)
     return found
 
 
@@ -450,6 +477,8 @@ if __name__ == "__main__":
     what = sys.argv[1] if len(sys.argv) > 1 else ""
     if what in ("torch", "compile", "jax"):
         time_steps(what, sys.argv[2:])
+    elif what == "serve":
+        serve(*sys.argv[2:])
     elif what == "versions":
         print(json.dumps(versions()))
     elif what == "values":

@@ -1,11 +1,10 @@
 // tenon train: from a recipe to a trained model and its run folder.
-#include <sys/resource.h>
-
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "core/train/fit.h"
 #include "core/train/run_folder.h"
+#include "tools/bench/measure.h"
 #include "tools/tenon/commands.h"
 #include "tools/tenon/progress.h"
 #include "tools/tenon/session.h"
@@ -32,16 +31,10 @@ std::string default_folder(const Recipe& recipe, bool resume) {
   return numbered(resume && i > 1 ? i - 1 : i);
 }
 
-double peak_megabytes() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<double>(usage.ru_maxrss) / 1024;
-}
-
 int print(const Summary& s, bool json) {
   if (json) {
     const nlohmann::json j = {{"metrics", s.metrics}, {"steps", s.steps},  {"seconds", s.seconds},
-                              {"step_ms", s.step_ms}, {"peak_mb", peak_megabytes()}, {"checkpoint", s.checkpoint}};
+                              {"step_ms", s.step_ms}, {"peak_mb", bench::peak_megabytes()}, {"checkpoint", s.checkpoint}};
     std::printf("%s\n", j.dump().c_str());
   } else if (!s.cancelled) {
     for (const auto& [name, value] : s.metrics) {
