@@ -94,6 +94,28 @@ TEST_CASE("bench --compare without peers measures Tenon") {
   CHECK(o.out.find("| mlp_tabular |") != std::string::npos);
 }
 
+TEST_CASE("bench --scaling sets the growth of a step beside the growth of its work") {
+  const TempFolder folder;
+  const Outcome o = program({"bench", "--scaling", "--brief", "--seconds", "0", "--out", folder.path()});
+  INFO(o.all());
+  REQUIRE(o.code == 0);
+  CHECK(slurp(folder.file("scaling.md")) == o.out);
+  const auto all = nlohmann::json::parse(slurp(folder.file("scaling.json")));
+  REQUIRE(all["series"].size() == 7);
+  for (const auto& [name, points] : all["series"].items()) {
+    INFO(name);
+    REQUIRE(points.size() == 2);
+    CHECK(points[0]["ms"].get<double>() > 0);
+    CHECK(points[0]["least_ms"].get<double>() > 0);
+    CHECK(std::filesystem::exists(folder.file(name + ".svg")));
+  }
+  // Twice the rows: twice the products, which are nearly all operations of an MLP, but not the optimizer's.
+  const auto& batch = all["series"]["mlp_batch"];
+  const double growth = batch[1]["flops"].get<double>() / batch[0]["flops"].get<double>();
+  CHECK(growth > 1.7);
+  CHECK(growth < 2);
+}
+
 TEST_CASE("profile accounts for the time of a recipe's steps") {
   const TempFolder folder;
   const std::string recipe = write_recipe(folder, blobs_recipe());

@@ -9,6 +9,7 @@
 #include "tools/bench/measure.h"
 #include "tools/bench/process.h"
 #include "tools/bench/profile_report.h"
+#include "tools/bench/scaling.h"
 #include "tools/tenon/commands.h"
 #include "tools/tenon/session.h"
 
@@ -17,7 +18,7 @@ namespace {
 
 struct BenchFlags : RecipeFlags {
   std::vector<std::string> workloads;
-  bool json = false, profile = false, compare = false, serve = false;
+  bool json = false, profile = false, compare = false, scaling = false, brief = false, serve = false;
   double seconds = 3;
   int rounds = 5;
   std::string out = "runs/bench";
@@ -74,18 +75,13 @@ int run_one(const BenchFlags& flags, const bench::WorkloadInfo& info) {
 }
 
 // Where the time of a workload's steps goes.
-int run_profile(const BenchFlags& flags, const bench::WorkloadInfo& info) {
+Result<std::string> profile(const BenchFlags& flags, const bench::WorkloadInfo& info) {
   bench::Profile profile;
   const auto wrap = [&](std::unique_ptr<Backend> backend) { return profiled(std::move(backend), profile); };
-  const auto text = [&]() -> Result<std::string> {
-    TN_ASSIGN(const Ready r, make_ready(flags, info, wrap));
-    TN_ASSIGN(const auto steps,
-              profile_steps(*r.runtime, profile, 20, [&](int64_t) { return r.workload->step(); }));
-    return flags.json ? json_of(profile, steps).dump() + "\n" : table_of(profile, steps);
-  }();
-  if (!text) return report(text.status());
-  std::fputs(text->c_str(), stdout);
-  return 0;
+  TN_ASSIGN(const Ready r, make_ready(flags, info, wrap));
+  TN_ASSIGN(const auto steps,
+            profile_steps(*r.runtime, profile, 20, [&](int64_t) { return r.workload->step(); }));
+  return flags.json ? json_of(profile, steps).dump() + "\n" : table_of(profile, steps);
 }
 
 // Answers the requests of --compare: "step" takes one, "measure SECONDS" times some, after a check of the
@@ -130,20 +126,34 @@ int run_in_children(const BenchFlags& flags, const Chosen& chosen) {
   return worst;
 }
 
+void show_progress(const std::string& what) { std::fprintf(stderr, "%s\n", what.c_str()); }
+
+int print(const Result<std::string>& text) {
+  if (!text) return report(text.status());
+  std::fputs(text->c_str(), stdout);
+  return 0;
+}
+
 int run_compare(const BenchFlags& flags, const Chosen& chosen) {
   const char* python = std::getenv("TENON_PEERS_PYTHON");
-  const auto markdown =
-      bench::compare({.workloads = chosen,
-                      .tenon = flags.command({"--serve"}),
-                      .python = python ? python : "",
-                      .threads = flags.threads,
-                      .rounds = flags.rounds,
-                      .seconds = flags.seconds,
-                      .folder = flags.out,
-                      .progress = [](const std::string& s) { std::fprintf(stderr, "%s\n", s.c_str()); }});
-  if (!markdown) return report(markdown.status());
-  std::fputs(markdown->c_str(), stdout);
-  return 0;
+  return print(bench::compare({.workloads = chosen,
+                               .tenon = flags.command({"--serve"}),
+                               .python = python ? python : "",
+                               .threads = flags.threads,
+                               .rounds = flags.rounds,
+                               .seconds = flags.seconds,
+                               .folder = flags.out,
+                               .progress = show_progress}));
+}
+
+int run_scaling(const BenchFlags& flags) {
+  const auto catalog = open_catalog(flags);
+  if (!catalog) return report(catalog.status());
+  return print(bench::scaling(**catalog, {.threads = flags.threads,
+                                          .seconds = flags.seconds,
+                                          .brief = flags.brief,
+                                          .folder = flags.out,
+                                          .progress = show_progress}));
 }
 
 int run_bench(const BenchFlags& flags) {
@@ -157,8 +167,9 @@ int run_bench(const BenchFlags& flags) {
     for (const bench::WorkloadInfo& w : bench::workloads()) chosen.push_back(&w);
   if (flags.serve) return serve(flags, *chosen[0]);
   if (flags.compare) return run_compare(flags, chosen);
+  if (flags.scaling) return run_scaling(flags);
   if (chosen.size() > 1) return run_in_children(flags, chosen);
-  return flags.profile ? run_profile(flags, *chosen[0]) : run_one(flags, *chosen[0]);
+  return flags.profile ? print(profile(flags, *chosen[0])) : run_one(flags, *chosen[0]);
 }
 
 }  // namespace
@@ -172,15 +183,21 @@ void add_bench(CLI::App& app, Command& run) {
   c->add_option("--seconds", flags->seconds, "How long each is measured (in each round)")
       ->capture_default_str()
       ->check(at_least(0));
-  CLI::Option* profile = c->add_flag("--profile", flags->profile, "Show where the time of each goes instead");
-  c->add_flag("--compare", flags->compare,
-              "Measure PyTorch and JAX in turns with Tenon; TENON_PEERS_PYTHON names a Python that has them")
-      ->excludes(profile);
+  const auto modes = {
+      c->add_flag("--profile", flags->profile, "Show where the time of each goes instead"),
+      c->add_flag(
+          "--compare", flags->compare,
+          "Measure PyTorch and JAX in turns with Tenon; TENON_PEERS_PYTHON names a Python that has them"),
+      c->add_flag("--scaling", flags->scaling,
+                  "Show how steps grow with batch, width, depth, vocabulary and experts")};
+  for (CLI::Option* a : modes)
+    for (CLI::Option* b : modes)
+      if (a != b) a->excludes(b);
+  c->add_flag("--brief", flags->brief, "Only the two smallest sizes of each series of --scaling");
   c->add_option("--rounds", flags->rounds, "Turns that each takes in a comparison")
       ->capture_default_str()
       ->check(at_least(1));
-  c->add_option("--out", flags->out, "Folder for the tables and plots of a comparison")
-      ->capture_default_str();
+  c->add_option("--out", flags->out, "Folder for tables and plots")->capture_default_str();
   c->add_flag("--serve", flags->serve)->group("");  // for --compare's own processes
   flags->add_plugins_to(*c);
   c->callback([flags, &run] { run = [flags] { return run_bench(*flags); }; });
