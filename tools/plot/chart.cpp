@@ -118,12 +118,16 @@ std::vector<double> linear_ticks(double low, double high, int wanted) {
   return ticks;
 }
 
+// Fewer to the decade, the more decades there are.
 std::vector<double> log_ticks(double low, double high) {
+  const double decades = std::log10(high / low);
+  const std::vector<double> steps = decades < 0.8   ? std::vector<double>{1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8}
+                                    : decades < 2.5 ? std::vector<double>{1, 2, 5}
+                                                    : std::vector<double>{1};
   std::vector<double> ticks;
-  const bool few = std::log10(high / low) < 1.5;
   for (double p = std::pow(10, std::floor(std::log10(low))); p <= high * 1.0001; p *= 10)
-    for (const double m : {1.0, 2.0, 5.0})
-      if ((m == 1 || few) && m * p >= low * 0.9999 && m * p <= high * 1.0001) ticks.push_back(m * p);
+    for (const double m : steps)
+      if (m * p >= low * 0.9999 && m * p <= high * 1.0001) ticks.push_back(m * p);
   return ticks;
 }
 
