@@ -11,16 +11,16 @@
 namespace tenon::bench {
 namespace {
 
-void check(std::string_view name) {
+void check(std::string_view name, std::string_view precision = "f32") {
   const auto info = find_workload(name);
   REQUIRE(info.is_ok());
   const auto runtime = test::runtime();
   Catalog catalog;
   REQUIRE(catalog.add_folder(TENON_BINARY_DIR "/plugins").is_ok());
-  auto workload = (*info)->make(*runtime, catalog);
+  auto workload = (*info)->make({*runtime, catalog, std::string(precision)});
   INFO(workload.status().message());
   REQUIRE(workload.is_ok());
-  const Status status = check_against_torch(**info, **workload);
+  const Status status = check_against_torch(**info, **workload, precision);
   INFO(status.message());
   REQUIRE(status.is_ok());
   const int64_t misses = runtime->stats().plan_misses;
@@ -44,6 +44,19 @@ TEST_CASE("gpt_char agrees with PyTorch") { check_unless_plain("gpt_char"); }
 TEST_CASE("moe_gpt_char agrees with PyTorch") { check_unless_plain("moe_gpt_char"); }
 TEST_CASE("adamw_25m agrees with PyTorch") { check_unless_plain("adamw_25m"); }
 
+TEST_CASE("products in bf16 come near PyTorch's f32") { check("mlp_tabular", "bf16"); }
+TEST_CASE("a convolution net in bf16 comes near PyTorch's f32") {
+  const char* device = std::getenv("TENON_TEST_DEVICE");
+  if (device && std::string_view(device) == "reference") SKIP("too slow on plain kernels");
+  check("cnn_cifar", "bf16");
+}
+
+TEST_CASE("the optimizer's workload has no products to do in bf16") {
+  const auto runtime = test::runtime();
+  Catalog catalog;
+  CHECK(adamw_25m({*runtime, catalog, "bf16"}).status().message() == "is measured in f32 only, not in bf16");
+}
+
 // A workload that goes wrong in its third step.
 class Wrong final : public Workload {
  public:
@@ -64,7 +77,7 @@ TEST_CASE("a wrong loss is noticed") {
   const auto runtime = test::runtime();
   Catalog catalog;
   REQUIRE(catalog.add_folder(TENON_BINARY_DIR "/plugins").is_ok());
-  auto right = mlp_tabular(*runtime, catalog);
+  auto right = mlp_tabular({*runtime, catalog});
   REQUIRE(right.is_ok());
   Wrong wrong(**right);
   const Status status = check_against_torch(**find_workload("mlp_tabular"), wrong);

@@ -49,26 +49,27 @@ class AdamW25M final : public Workload {
 
 }  // namespace
 
-Result<std::unique_ptr<Workload>> adamw_25m(Runtime& runtime, Catalog& catalog) {
+Result<std::unique_ptr<Workload>> adamw_25m(const Setup& setup) {
+  TN_RETURN_IF_ERROR(expect_f32(setup));
   TN_ASSIGN(
       const Recipe recipe,
       parse_recipe(R"(optimizer { id: "adamw" options { lr: 0.001 weight_decay: 0.01 } })", "workload"));
-  TN_ASSIGN(Optimizers optimizers, Optimizers::create(catalog, recipe));
+  TN_ASSIGN(Optimizers optimizers, Optimizers::create(setup.catalog, recipe));
   std::vector<NamedParameter> parameters;
   for (int64_t i = 0; i < kParameters; ++i) {
     const std::string name = "parameter" + std::to_string(i);
-    TN_ASSIGN(Array value, Array::from_host(runtime.backend(), data(name, {kElements})));
+    TN_ASSIGN(Array value, Array::from_host(setup.runtime.backend(), data(name, {kElements})));
     parameters.push_back(
         {name, std::make_shared<nn::Parameter>(nn::Parameter{.name = name, .value = value})});
   }
-  TN_RETURN_IF_ERROR(optimizers.bind(runtime, std::move(parameters)));
+  TN_RETURN_IF_ERROR(optimizers.bind(setup.runtime, std::move(parameters)));
   std::vector<Array> gradients;
   for (int64_t i = 0; i < kParameters; ++i) {
     TN_ASSIGN(Array g,
-              Array::from_host(runtime.backend(), data("gradient" + std::to_string(i), {kElements})));
+              Array::from_host(setup.runtime.backend(), data("gradient" + std::to_string(i), {kElements})));
     gradients.push_back(std::move(g));
   }
-  return std::unique_ptr<Workload>(new AdamW25M(runtime, std::move(optimizers), std::move(gradients)));
+  return std::unique_ptr<Workload>(new AdamW25M(setup.runtime, std::move(optimizers), std::move(gradients)));
 }
 
 }  // namespace tenon::bench

@@ -7,6 +7,7 @@
 namespace tenon::bench {
 
 // Runs three steps of a fresh workload. Error (state): a loss that PyTorch does not give, with both.
-Status check_against_torch(const WorkloadInfo& info, Workload& workload);
+// PyTorch's are f32; with products in bf16 (8 bits of precision) the losses have to be near, no more.
+Status check_against_torch(const WorkloadInfo& info, Workload& workload, std::string_view precision = "f32");
 
 }  // namespace tenon::bench

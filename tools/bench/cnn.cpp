@@ -4,8 +4,8 @@
 
 namespace tenon::bench {
 
-Result<std::unique_ptr<Workload>> cnn_cifar(Runtime& runtime, Catalog& catalog) {
-  return recipe_workload(runtime, catalog, R"(
+Result<std::unique_ptr<Workload>> cnn_cifar(const Setup& setup) {
+  return recipe_workload(setup, R"(
     model {
       layer { conv2d { channels: 32 kernel: 3 padding: 1 bias: false } } layer { batch_norm {} } layer { relu {} }
       layer { conv2d { channels: 32 kernel: 3 padding: 1 bias: false } } layer { batch_norm {} } layer { relu {} }

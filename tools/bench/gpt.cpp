@@ -9,8 +9,8 @@ Columns tokens() { return {{"x", integers("x", {16, 128}, 96)}, {"y", integers("
 
 }  // namespace
 
-Result<std::unique_ptr<Workload>> gpt_char(Runtime& runtime, Catalog& catalog) {
-  return recipe_workload(runtime, catalog, R"(
+Result<std::unique_ptr<Workload>> gpt_char(const Setup& setup) {
+  return recipe_workload(setup, R"(
     model { layer { gpt { layers: 4 heads: 4 width: 128 vocab: 96 context: 128 } } }
     loss { id: "cross_entropy" }
     optimizer { id: "adamw" options { lr: 0.001 weight_decay: 0.01 } }
@@ -18,8 +18,8 @@ Result<std::unique_ptr<Workload>> gpt_char(Runtime& runtime, Catalog& catalog) {
                          tokens());
 }
 
-Result<std::unique_ptr<Workload>> moe_gpt_char(Runtime& runtime, Catalog& catalog) {
-  return recipe_workload(runtime, catalog, R"(
+Result<std::unique_ptr<Workload>> moe_gpt_char(const Setup& setup) {
+  return recipe_workload(setup, R"(
     model {
       layer { gpt { layers: 4 heads: 4 width: 128 vocab: 96 context: 128 moe { experts: 8 top_k: 2 hidden: 128 } } }
     }

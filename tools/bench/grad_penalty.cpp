@@ -55,22 +55,23 @@ class GradPenalty final : public Workload {
 
 }  // namespace
 
-Result<std::unique_ptr<Workload>> grad_penalty(Runtime& runtime, Catalog& catalog) {
-  TN_ASSIGN(nn::Model model, nn::build(runtime, nn::mlp({.hidden = {256, 256}, .output = 1}),
+Result<std::unique_ptr<Workload>> grad_penalty(const Setup& setup) {
+  TN_RETURN_IF_ERROR(expect_f32(setup));
+  TN_ASSIGN(nn::Model model, nn::build(setup.runtime, nn::mlp({.hidden = {256, 256}, .output = 1}),
                                        {{DType::f32, {kRows, kFeatures}}}));
   TN_ASSIGN(const Recipe recipe,
             parse_recipe(R"(optimizer { id: "sgd" options { lr: 0.001 } })", "workload"));
-  TN_ASSIGN(Optimizers optimizers, Optimizers::create(catalog, recipe));
+  TN_ASSIGN(Optimizers optimizers, Optimizers::create(setup.catalog, recipe));
   std::vector<NamedParameter> parameters;
   for (const nn::ParameterPtr& p : model.parameters) {
     parameters.push_back({"model." + p->name, p});
     TN_RETURN_IF_ERROR(p->value.assign(initial(parameters.back().name, p->value.shape())));
   }
-  TN_RETURN_IF_ERROR(optimizers.bind(runtime, std::move(parameters)));
-  TN_ASSIGN(Array x, Array::from_host(runtime.backend(), data("x", {kRows, kFeatures})));
-  TN_ASSIGN(Array y, Array::from_host(runtime.backend(), data("y", {kRows, 1})));
+  TN_RETURN_IF_ERROR(optimizers.bind(setup.runtime, std::move(parameters)));
+  TN_ASSIGN(Array x, Array::from_host(setup.runtime.backend(), data("x", {kRows, kFeatures})));
+  TN_ASSIGN(Array y, Array::from_host(setup.runtime.backend(), data("y", {kRows, 1})));
   return std::unique_ptr<Workload>(
-      new GradPenalty(runtime, std::move(model), std::move(optimizers), std::move(x), std::move(y)));
+      new GradPenalty(setup.runtime, std::move(model), std::move(optimizers), std::move(x), std::move(y)));
 }
 
 }  // namespace tenon::bench

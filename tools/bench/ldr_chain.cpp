@@ -1,12 +1,12 @@
-// A loss of element-wise ops and reductions over large logits x [4096, 1000] with labels y:
+// The loss plugin `ldr`, a chain of element-wise ops and reductions, over large logits x [4096, 1000] with
+// labels y:
 //
 //   mean_i T (logsumexp_j((x_ij - x_iy + m [j != y_i]) / T) - ln 1000),  T = 0.7, m = 0.1
 //
 // and its gradient to the logits. No parameters, no update.
-#include <cmath>
-
 #include "core/graph/grad.h"
 #include "core/ops/ops.h"
+#include "core/plugin/loss.h"
 #include "tools/bench/values.h"
 #include "tools/bench/workload.h"
 
@@ -17,18 +17,20 @@ constexpr int64_t kRows = 4096, kClasses = 1000;
 
 class LdrChain final : public Workload {
  public:
-  LdrChain(Runtime& runtime, Array logits, Array labels)
-      : logits_(std::move(logits)), labels_(std::move(labels)), graph_(runtime) {}
+  LdrChain(Runtime& runtime, std::unique_ptr<LossPlugin> loss, Array logits, Array labels)
+      : loss_(std::move(loss)), logits_(std::move(logits)), labels_(std::move(labels)), graph_(runtime) {}
 
   Status step() override {
     graph_.reset();
-    const Tensor x = graph_.input(logits_), y = unsqueeze(graph_.input(labels_), 1);
-    const Tensor wrong = cast(not_equal(unsqueeze(arange(graph_, kClasses, y.dtype()), 0), y), x.dtype());
-    const Tensor z = (x - take_along_axis(x, y, 1) + 0.1 * wrong) / 0.7;
-    const Tensor loss = mean(0.7 * (logsumexp(z, {1}) - std::log(static_cast<double>(kClasses))));
-    const std::vector<Tensor> outputs{loss, grad(loss, {{x}})[0]};
+    const Tensor x = graph_.input(logits_);
+    const std::vector<NamedTensor> roles{{"logits", x}, {"labels", graph_.input(labels_)}};
+    TN_ASSIGN(const LossResult loss, loss_->build(graph_, {}, roles, nullptr));
+    const std::vector<NamedTensor> checks = loss.emitted.checks("ldr");
+    std::vector<Tensor> outputs{loss.value, grad(loss.value, {{x}})[0]};
+    for (const NamedTensor& c : checks) outputs.push_back(c.value);
     TN_ASSIGN(results_, graph_.eval(outputs));
-    return Status::ok();
+    loss_->instance().forget_step();
+    return verify(checks, std::span(results_).subspan(2));
   }
 
   // The loss, and the sum of the gradient's magnitudes.
@@ -40,6 +42,7 @@ class LdrChain final : public Workload {
   }
 
  private:
+  std::unique_ptr<LossPlugin> loss_;
   Array logits_, labels_;
   Graph graph_;
   std::vector<Array> results_;
@@ -47,10 +50,13 @@ class LdrChain final : public Workload {
 
 }  // namespace
 
-Result<std::unique_ptr<Workload>> ldr_chain(Runtime& runtime, Catalog&) {
-  TN_ASSIGN(Array logits, Array::from_host(runtime.backend(), data("logits", {kRows, kClasses})));
-  TN_ASSIGN(Array labels, Array::from_host(runtime.backend(), integers("labels", {kRows}, kClasses)));
-  return std::unique_ptr<Workload>(new LdrChain(runtime, std::move(logits), std::move(labels)));
+Result<std::unique_ptr<Workload>> ldr_chain(const Setup& setup) {
+  TN_RETURN_IF_ERROR(expect_f32(setup));
+  TN_ASSIGN(Array logits, Array::from_host(setup.runtime.backend(), data("logits", {kRows, kClasses})));
+  TN_ASSIGN(Array labels, Array::from_host(setup.runtime.backend(), integers("labels", {kRows}, kClasses)));
+  TN_ASSIGN(auto loss, LossPlugin::create(setup.catalog, "ldr", "ldr", {{"lambda", 0.7}, {"margin", 0.1}}));
+  return std::unique_ptr<Workload>(
+      new LdrChain(setup.runtime, std::move(loss), std::move(logits), std::move(labels)));
 }
 
 }  // namespace tenon::bench

@@ -4,8 +4,8 @@
 
 namespace tenon::bench {
 
-Result<std::unique_ptr<Workload>> mlp_tabular(Runtime& runtime, Catalog& catalog) {
-  return recipe_workload(runtime, catalog, R"(
+Result<std::unique_ptr<Workload>> mlp_tabular(const Setup& setup) {
+  return recipe_workload(setup, R"(
     model { layer { mlp { hidden: [64, 64] output: 2 } } }
     loss { id: "cross_entropy" }
     optimizer { id: "adamw" options { lr: 0.001 weight_decay: 0.01 } }
@@ -13,8 +13,8 @@ Result<std::unique_ptr<Workload>> mlp_tabular(Runtime& runtime, Catalog& catalog
                          {{"x", data("x", {64, 123})}, {"y", integers("y", {64}, 2)}});
 }
 
-Result<std::unique_ptr<Workload>> mlp_mnist(Runtime& runtime, Catalog& catalog) {
-  return recipe_workload(runtime, catalog, R"(
+Result<std::unique_ptr<Workload>> mlp_mnist(const Setup& setup) {
+  return recipe_workload(setup, R"(
     model { layer { mlp { hidden: [512, 256] output: 10 } } }
     loss { id: "cross_entropy" }
     optimizer { id: "adamw" options { lr: 0.001 weight_decay: 0.01 } }

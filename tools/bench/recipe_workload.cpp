@@ -48,10 +48,11 @@ class RecipeWorkload final : public Workload {
 
 }  // namespace
 
-Result<std::unique_ptr<Workload>> recipe_workload(Runtime& runtime, Catalog& catalog, const std::string& text,
+Result<std::unique_ptr<Workload>> recipe_workload(const Setup& setup, const std::string& text,
                                                   Columns batch) {
   TN_ASSIGN(Recipe recipe, parse_recipe(text, "workload"));
-  return RecipeWorkload::make(runtime, catalog, std::move(recipe), std::move(batch));
+  TN_RETURN_IF_ERROR(set_field(recipe, "precision=" + setup.precision));
+  return RecipeWorkload::make(setup.runtime, setup.catalog, std::move(recipe), std::move(batch));
 }
 
 }  // namespace tenon::bench

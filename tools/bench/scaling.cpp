@@ -96,7 +96,7 @@ Result<Point> measure_size(Catalog& catalog, const Series& series, int64_t n, co
     // What a step has to do, kernel by kernel.
     Profile profile;
     Runtime runtime(profiled(backend(), profile));
-    TN_ASSIGN(const auto workload, recipe_workload(runtime, catalog, size.recipe, size.batch));
+    TN_ASSIGN(const auto workload, recipe_workload({runtime, catalog}, size.recipe, size.batch));
     profile.start();
     TN_RETURN_IF_ERROR(workload->step());
     for (const Profile::Row& r : profile.rows()) {
@@ -107,7 +107,7 @@ Result<Point> measure_size(Catalog& catalog, const Series& series, int64_t n, co
     }
   }
   Runtime runtime(backend());
-  TN_ASSIGN(const auto workload, recipe_workload(runtime, catalog, size.recipe, std::move(size.batch)));
+  TN_ASSIGN(const auto workload, recipe_workload({runtime, catalog}, size.recipe, std::move(size.batch)));
   TN_ASSIGN(const Measured m, measure(runtime, *workload, o.seconds));
   p.ms = m.ms;
   return p;

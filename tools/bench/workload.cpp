@@ -35,4 +35,9 @@ Result<const WorkloadInfo*> find_workload(std::string_view name) {
   return invalid("no workload '" + std::string(name) + "'" + did_you_mean(name, names));
 }
 
+Status expect_f32(const Setup& setup) {
+  return setup.precision == "f32" ? Status::ok()
+                                  : invalid("is measured in f32 only, not in " + setup.precision);
+}
+
 }  // namespace tenon::bench

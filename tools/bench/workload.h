@@ -24,27 +24,33 @@ class Workload {
   virtual Result<std::vector<double>> outcome() = 0;
 };
 
+struct Setup {
+  Runtime& runtime;
+  Catalog& catalog;
+  std::string precision = "f32";  // or bf16: matrix products in bf16, where the workload is a recipe
+};
 struct WorkloadInfo {
   std::string_view name;
   std::string_view what;  // in a line
-  Result<std::unique_ptr<Workload>> (*make)(Runtime&, Catalog&);
+  Result<std::unique_ptr<Workload>> (*make)(const Setup&);
 };
 std::span<const WorkloadInfo> workloads();
 // Error: no such workload, with the nearest.
 Result<const WorkloadInfo*> find_workload(std::string_view name);
 
 // A recipe's training step on one batch: parameters begin with the values of values.h.
-Result<std::unique_ptr<Workload>> recipe_workload(Runtime& runtime, Catalog& catalog,
-                                                  const std::string& recipe, Columns batch);
+Result<std::unique_ptr<Workload>> recipe_workload(const Setup& setup, const std::string& recipe, Columns batch);
+// For the others. Error: it is asked for in bf16.
+Status expect_f32(const Setup& setup);
 
 // One file each.
-Result<std::unique_ptr<Workload>> mlp_tabular(Runtime& runtime, Catalog& catalog);
-Result<std::unique_ptr<Workload>> mlp_mnist(Runtime& runtime, Catalog& catalog);
-Result<std::unique_ptr<Workload>> cnn_cifar(Runtime& runtime, Catalog& catalog);
-Result<std::unique_ptr<Workload>> gpt_char(Runtime& runtime, Catalog& catalog);
-Result<std::unique_ptr<Workload>> moe_gpt_char(Runtime& runtime, Catalog& catalog);
-Result<std::unique_ptr<Workload>> ldr_chain(Runtime& runtime, Catalog& catalog);
-Result<std::unique_ptr<Workload>> adamw_25m(Runtime& runtime, Catalog& catalog);
-Result<std::unique_ptr<Workload>> grad_penalty(Runtime& runtime, Catalog& catalog);
+Result<std::unique_ptr<Workload>> mlp_tabular(const Setup& setup);
+Result<std::unique_ptr<Workload>> mlp_mnist(const Setup& setup);
+Result<std::unique_ptr<Workload>> cnn_cifar(const Setup& setup);
+Result<std::unique_ptr<Workload>> gpt_char(const Setup& setup);
+Result<std::unique_ptr<Workload>> moe_gpt_char(const Setup& setup);
+Result<std::unique_ptr<Workload>> ldr_chain(const Setup& setup);
+Result<std::unique_ptr<Workload>> adamw_25m(const Setup& setup);
+Result<std::unique_ptr<Workload>> grad_penalty(const Setup& setup);
 
 }  // namespace tenon::bench

@@ -21,12 +21,13 @@ struct BenchFlags : RecipeFlags {
   bool json = false, profile = false, compare = false, scaling = false, brief = false, serve = false;
   double seconds = 3;
   int rounds = 5;
-  std::string out = "runs/bench";
+  std::string out = "runs/bench", precision = "f32";
   BenchFlags() { threads = 2; }
 
   // The command line that asks another process for the same.
   std::vector<std::string> command(std::initializer_list<std::string> more) const {
-    std::vector<std::string> c{bench::this_program(), "bench", "--threads", std::to_string(threads)};
+    std::vector<std::string> c{bench::this_program(),   "bench",       "--threads",
+                               std::to_string(threads), "--precision", precision};
     for (const std::string& f : plugins) c.insert(c.end(), {"--plugin", f});
     for (const std::string& d : plugin_paths) c.insert(c.end(), {"--plugin-path", d});
     c.insert(c.end(), more);
@@ -46,7 +47,7 @@ Result<Ready> make_ready(const BenchFlags& flags, const bench::WorkloadInfo& inf
   Ready r;
   TN_ASSIGN(r.catalog, open_catalog(flags));
   TN_ASSIGN(r.runtime, make_runtime("cpu", flags.threads, wrap));
-  auto workload = info.make(*r.runtime, *r.catalog);
+  auto workload = info.make({*r.runtime, *r.catalog, flags.precision});
   if (!workload) return std::move(workload).status().at(info.name);
   r.workload = std::move(workload).value();
   return r;
@@ -54,15 +55,22 @@ Result<Ready> make_ready(const BenchFlags& flags, const bench::WorkloadInfo& inf
 
 nlohmann::ordered_json to_json(const bench::WorkloadInfo& info, const bench::Measured& m,
                                const BenchFlags& flags) {
-  return {{"peer", "tenon"},      {"workload", info.name},        {"ms", m.ms},
-          {"steps", m.steps},     {"peak_mb", m.peak_mb},         {"arena_mb", m.arena_mb},
-          {"kernels", m.kernels}, {"plan_misses", m.plan_misses}, {"threads", flags.threads}};
+  return {{"peer", "tenon"},
+          {"workload", info.name},
+          {"ms", m.ms},
+          {"steps", m.steps},
+          {"peak_mb", m.peak_mb},
+          {"arena_mb", m.arena_mb},
+          {"kernels", m.kernels},
+          {"plan_misses", m.plan_misses},
+          {"threads", flags.threads},
+          {"precision", flags.precision}};
 }
 
 int run_one(const BenchFlags& flags, const bench::WorkloadInfo& info) {
   const auto measured = [&]() -> Result<bench::Measured> {
     TN_ASSIGN(const Ready r, make_ready(flags, info));
-    TN_RETURN_IF_ERROR(check_against_torch(info, *r.workload));
+    TN_RETURN_IF_ERROR(check_against_torch(info, *r.workload, flags.precision));
     return measure(*r.runtime, *r.workload, flags.seconds);
   }();
   if (!measured) return report(measured.status());
@@ -96,7 +104,8 @@ int serve(const BenchFlags& flags, const bench::WorkloadInfo& info) {
         TN_RETURN_IF_ERROR(ready->workload->step());
         return nlohmann::ordered_json::object();
       }
-      if (!std::exchange(checked, true)) TN_RETURN_IF_ERROR(check_against_torch(info, *ready->workload));
+      if (!std::exchange(checked, true))
+        TN_RETURN_IF_ERROR(check_against_torch(info, *ready->workload, flags.precision));
       const double seconds = std::strtod(request.substr(request.find(' ') + 1).c_str(), nullptr);
       TN_ASSIGN(const bench::Measured m, measure(*ready->runtime, *ready->workload, seconds));
       return to_json(info, m, flags);
@@ -180,6 +189,9 @@ void add_bench(CLI::App& app, Command& run) {
   c->add_option("workload", flags->workloads, "Which (default: all)");
   c->add_flag("--json", flags->json, "One JSON object a workload, a line each");
   c->add_option("--threads", flags->threads, "Threads")->capture_default_str()->check(at_least(1));
+  c->add_option("--precision", flags->precision, "f32, or bf16 (matrix products and convolutions in bf16)")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"f32", "bf16"}));
   c->add_option("--seconds", flags->seconds, "How long each is measured (in each round)")
       ->capture_default_str()
       ->check(at_least(0));
