@@ -70,7 +70,7 @@ class Gather final : public Kernel {
   size_t bytes_;  // of a slice
 };
 
-// base (any layout) + src's slices at idx, f32
+// base (any layout) + src's slices at idx, f32. Where the result is to lie in base itself, only these slices are touched.
 class ScatterAdd final : public Kernel {
  public:
   ScatterAdd(Context& context, const Piece& piece)
@@ -88,10 +88,13 @@ class ScatterAdd final : public Kernel {
     const float* src = static_cast<const float*>(in[2]);
     float* to = static_cast<float*>(out[0]);
     const auto after = static_cast<size_t>(base_.after);
-    const int64_t grain = std::max<int64_t>(1, 16384 / std::max<int64_t>(1, base_.after));
-    parallel_for(context_.threads, base_.before * base_.n, grain, [&](int64_t begin, int64_t end) {
-      gather(shape_, strides_, sizeof(float), in[0], begin * base_.after, (end - begin) * base_.after,
-             to + begin * base_.after);
+    const bool in_base = in[0] == out[0];
+    const int64_t rows = base_.before * base_.n;
+    const int64_t grain = in_base ? rows / context_.threads + 1 : std::max<int64_t>(1, 16384 / std::max<int64_t>(1, base_.after));
+    parallel_for(context_.threads, rows, grain, [&](int64_t begin, int64_t end) {
+      if (!in_base)
+        gather(shape_, strides_, sizeof(float), in[0], begin * base_.after, (end - begin) * base_.after,
+               to + begin * base_.after);
       for (int64_t b = begin / base_.n; b * base_.n < end; ++b)
         for (int64_t i = 0; i < idx_.count; ++i) {
           const int64_t row = b * base_.n + idx_.at(in[1], i);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstring>
+#include <optional>
 
 #include "tenon_tensor.hpp"
 
@@ -107,6 +108,14 @@ class Setup {
   Option<double> required_real(const char* name, const char* help) {
     const double none = 1;  // what a description sees
     return {scalar(name, TN_VALUE_F64, help, &none, TN_OPTION_REQUIRED).as.f64, last()};
+  }
+  // No default: empty if it is not given.
+  Option<std::optional<double>> optional_real(const char* name, const char* help) {
+    if (!schema_) {
+      const tn_value v = next(name);
+      return {v.type == TN_VALUE_F64 ? std::optional<double>(v.as.f64) : std::nullopt, nullptr};
+    }
+    return {std::nullopt, &declare(name, TN_VALUE_F64, help)};
   }
   // Text; with choices, one of them.
   Option<std::string> text(const char* name, const char* fallback, const char* help,

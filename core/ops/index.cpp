@@ -121,16 +121,18 @@ Status infer_scatter_add(const InferArgs& a) {
   return Status::ok();
 }
 
-// Calls f(dense base as result, dense src) in the type of the output; bf16 adds up in f32.
+// Calls f(dense base as result, dense src) in the type of the output; bf16 adds up in f32. The result may lie in base.
 template <class F>
 void accumulate(const View& base, const View& src, const View& out, F&& f) {
   dispatch(out.dtype, [&](auto t) {
     using T = decltype(t);
     if constexpr (!std::is_same_v<T, bool>) {
+      const DenseView<T> add(src);
+      if constexpr (std::is_same_v<T, Arith<T>>)
+        if (base.as<T>() == out.as<T>()) return f(out.as<T>(), add.data());
       DenseResult<T> result(out);
       int64_t i = 0;
       for_each_offset<1>(base.shape, {base.strides}, [&](int64_t o) { result[i++] = load(base.as<T>()[o]); });
-      const DenseView<T> add(src);
       f(result.data(), add.data());
     }
   });

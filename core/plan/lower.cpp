@@ -51,6 +51,7 @@ class Lowering {
     std::vector<Access> in, out;
     int scratch = -1;  // storage
     bool elementwise = false;
+    bool adds_to_first = false;  // its output is its first input, but for what it adds
     std::string label;
   };
 
@@ -185,7 +186,9 @@ class Lowering {
     for (int v : outputs) places_[idx(v)] = {new_temp(type(v)), 0, type(v).shape.strides()};
     std::vector<Access> out;
     for (int v : outputs) out.push_back(access(v));
-    return add_step(piece, std::move(in), std::move(out), first.op->elementwise, std::move(label));
+    TN_RETURN_IF_ERROR(add_step(piece, std::move(in), std::move(out), first.op->elementwise, std::move(label)));
+    steps_.back().adds_to_first = first.op == find_op("scatter_add/1");
+    return Status::ok();
   }
 
   Status add_step(const Piece& piece, std::vector<Access> in, std::vector<Access> out, bool elementwise,
@@ -247,7 +250,7 @@ class Lowering {
   }
 
   // Whether the step that makes v may write straight into the target: every reader of the old contents comes before, or
-  // is that very step reading element by element.
+  // is that very step, reading element by element or adding to a few elements of what it reads first.
   bool may_write_through(int v, const Array& target) const {
     if (!options_.pass_inplace || !owns_block(v)) return false;
     const int storage = places_[idx(v)].storage;
@@ -263,7 +266,8 @@ class Lowering {
         const bool same_elements = leaf.offset() == target.offset() && leaf.size_bytes() == target.size_bytes() &&
                                    a.byte_offset == 0 && a.layout.contiguous() && a.layout.dtype == target.dtype() &&
                                    a.layout.shape == type(v).shape;
-        if (s != producer || !step.elementwise || !same_elements || ++overlapping > 1) return false;
+        const bool readable = step.elementwise || (step.adds_to_first && &a == step.in.data());
+        if (s != producer || !readable || !same_elements || ++overlapping > 1) return false;
       }
     }
     return true;

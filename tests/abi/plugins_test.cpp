@@ -77,7 +77,7 @@ TEST_CASE("descriptors are complete and consistent") {
         CAPTURE(o->name);
         CHECK(names.insert(o->name).second);
         CHECK(TN_HAS(o, help));
-        if (o->flags & TN_OPTION_REQUIRED) continue;
+        if ((o->flags & TN_OPTION_REQUIRED) || o->fallback.type == TN_VALUE_NONE) continue;  // no default
         CHECK(o->fallback.type == o->type);
         if (o->type == TN_VALUE_F64 && o->flags & TN_OPTION_MIN)
           CHECK((o->flags & TN_OPTION_MIN_OPEN ? o->fallback.as.f64 > o->min : o->fallback.as.f64 >= o->min));

@@ -53,6 +53,30 @@ TEST_CASE("an update through a view of its own target reads the old value") {
   CHECK(host(a) == std::vector<float>{5, 5, 5, 5});
 }
 
+TEST_CASE("rows added to an array in place are those of a copy, and nothing reads them too early") {
+  for (bool in_place : {true, false})
+    for (bool late_reader : {false, true}) {
+      CAPTURE(in_place, late_reader);
+      RuntimeOptions options = test::options();
+      options.pass_inplace = in_place;
+      auto rt = test::runtime(options);
+      Array a = array(*rt, {1, 2, 3, 4, 5, 6, 7, 8});
+      const Array index = Array::from_host(rt->backend(), HostArray::of<int64_t>(std::vector<int64_t>{2, 0, 2})).value();
+      Graph g(*rt);
+      const Tensor rows = reshape(g.input(a), Shape{4, 2}), at = g.input(index);
+      const Tensor old = gather(rows, at, 0);  // rows 2, 0, 2
+      const Tensor next = reshape(scatter_add(rows, at, old * 10.0, 0), Shape{8});
+      std::vector<Tensor> outs = {sum(old)};
+      if (late_reader) outs.push_back(sum(rows * reshape(next, Shape{4, 2})));
+      const Update updates[] = {{a, next}};
+      auto r = g.eval(outs, updates);
+      REQUIRE(r.is_ok());
+      CHECK(host((*r)[0]) == std::vector<float>{25});
+      if (late_reader) CHECK(host((*r)[1]) == std::vector<float>{1 * 11 + 2 * 22 + 9 + 16 + 5 * 105 + 6 * 126 + 49 + 64});
+      CHECK(host(a) == std::vector<float>{11, 22, 3, 4, 105, 126, 7, 8});
+    }
+}
+
 TEST_CASE("arrays in one buffer are known to overlap") {
   auto rt = test::runtime();
   Array all = array(*rt, {1, 2, 3, 4});
