@@ -64,4 +64,14 @@ inline Tensor match(Tensor target, Tensor prediction) {
   return a.n == b.n ? target : reshape(target, b);
 }
 
+// Class numbers as indices, with a check that they are in [0, classes); what is outside is clamped, so that the check
+// speaks and not the op that uses them.
+inline Tensor class_numbers(const Build& b, Tensor labels, int64_t classes) {
+  if (classes < 2) throw Error("there is " + std::to_string(classes) + " class; at least 2 are needed");
+  labels = as_index(labels);
+  const Tensor clamped = minimum(maximum(labels, 0.0), static_cast<double>(classes - 1));
+  b.check(all(equal(labels, clamped)), "a label is not the number of a class");
+  return clamped;
+}
+
 }  // namespace tn

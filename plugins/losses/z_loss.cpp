@@ -85,16 +85,6 @@ class Spherical {
   double a_, b_, eps_ = 0;
 };
 
-// The labels, checked; what is wrong is clamped, so that the check speaks and not the op that uses it.
-Tensor class_numbers(const tn::Build& b, int64_t classes) {
-  if (classes < 2) throw tn::Error("there is " + std::to_string(classes) + " class; at least 2 are needed");
-  const Tensor labels = tn::as_index(b["labels"]),
-               most = constant_like(labels, static_cast<double>(classes - 1));
-  const Tensor clamped = minimum(maximum(labels, 0.0), most);
-  b.check(all(equal(labels, clamped)), "a label is not the number of a class");
-  return clamped;
-}
-
 class SphericalLoss {
  public:
   explicit SphericalLoss(tn::Setup& s, const char* kind = nullptr) : loss_(s, kind), reduction_(s) {
@@ -104,7 +94,7 @@ class SphericalLoss {
 
   void build(tn::Build& b) const {
     Tensor o = b["logits"];
-    const Tensor labels = class_numbers(b, o.dim(1));
+    const Tensor labels = tn::class_numbers(b, b["labels"], o.dim(1));
     b.check(all(is_finite(o)), "a score is not finite");
     if (loss_.shift_invariant()) o = o - mean(o, -1, true);
     const Tensor s = loss_.shift_invariant() ? zeros_like(labels_like(o)) : sum(o, -1);
@@ -192,7 +182,7 @@ class FactoredOutput {
 
   void build(tn::Build& b) const {
     Factors f = Factors::get(b);
-    const Tensor given = b["embeddings"], labels = class_numbers(b, f.classes());
+    const Tensor given = b["embeddings"], labels = tn::class_numbers(b, b["labels"], f.classes());
     b.check(all(is_finite(given)), "an embedding is not finite");
     b.check(all(is_finite(f.ui)),
             "the learning rate was too large for the factored update: U can't be inverted");
