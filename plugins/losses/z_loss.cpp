@@ -219,22 +219,24 @@ class FactoredOutput {
     v[0] = cast_like(column(fq * 2) * hq + outer(fs, f.wbar) + column(fa) * wc, given);
 
     const Tensor h = cast(given, TN_F64), eta = constant_like(h, 1) * rate;
-    const Tensor a = transpose(h * column(fq * eta * 2));  // [d, m]
-    const Tensor r = h * column(fa * eta);                 // [m, d]
+    const Tensor q2 = column(fq * eta * 2), a = transpose(h * q2);  // A [d, m]
+    const Tensor r = h * column(fa * eta);                          // [m, d]
     const Tensor u = sum(h * column(fs * eta), 0), t = sum(r, 0);
     const double classes = static_cast<double>(f.classes());
-    const auto m_times = [&](Tensor x) { return x - matmul(a, matmul(h, x)); };  // M x
-    const auto m_vector = [&](Tensor x) { return squeeze(m_times(column(x)), 1); };
-    const auto with_transpose = [](Tensor x) { return x + transpose(x); };
-    const Tensor same = cast(equal(column(labels), unsqueeze(labels, 0)), TN_F64);
-    const Tensor mw = m_vector(f.wbar), mp = m_times(matmul(wc, r, true));
-    const Tensor mqm = transpose(m_times(transpose(m_times(f.q))));
+    const auto times_m = [&](Tensor x) { return x - matmul(matmul(x, a), h); };  // x M, of rows
+    const auto times_m_1 = [&](Tensor x) { return squeeze(times_m(unsqueeze(x, 0)), 0); };
+    const Tensor same = cast(equal(column(labels), unsqueeze(labels, 0)), TN_F64), mw = times_m_1(f.wbar);
+
+    // All that is added to Q has the form H^T Y + Y^T H.
+    const Tensor from_m = q2 * (matmul(matmul(hq, a), h) * 0.5 - hq);
+    const Tensor from_shift = column(fs * eta) * (u * (classes / 2) + t - mw);
+    const Tensor from_classes = column(fa * eta) * (matmul(same, r) * 0.5 - times_m(wc));
+    const Tensor change_q = matmul(h, from_m + from_shift + from_classes, true);
 
     Factors next;
-    next.q = mqm + with_transpose(outer(u, t) - outer(mw, u) - mp) + outer(u, u) * classes +
-             matmul(r, matmul(same, r), true);
+    next.q = f.q + change_q + transpose(change_q);
     next.wbar = mw - u * classes - t;
-    next.omega = m_vector(f.omega) - u;
+    next.omega = times_m_1(f.omega) - u;
     next.u = f.u - matmul(matmul(f.u, a), h);
     // A singular matrix is reported by the next step, when it finds that Ui is not finite.
     const Tensor k = identity(c, h.dim(0)) - matmul(h, a), solvable = is_finite(logdet(k));
