@@ -30,6 +30,7 @@ void add_golden(CLI::App& app, Command& run);
 void add_dump(CLI::App& app, Command& run);
 void add_bench(CLI::App& app, Command& run);
 void add_profile(CLI::App& app, Command& run);
+void add_zoo(CLI::App& app, Command& run);
 void add_version(CLI::App& app, Command& run);
 
 }  // namespace tenon::cli

@@ -34,7 +34,9 @@ std::string explain(const CLI::App& app, const CLI::ParseError& e, const std::st
     for (const CLI::App* c : app.get_subcommands({})) commands.push_back(c->get_name());
     return (first.empty() ? "a command is missing" : "no command '" + first + "'") + did_you_mean(first, commands);
   }
-  for (const std::string& extra : chosen[0]->remaining()) {
+  const std::vector<std::string> extras = chosen[0]->remaining();
+  if (!chosen[0]->get_subcommands({}).empty()) return explain(*chosen[0], e, extras.empty() ? "" : extras[0]);
+  for (const std::string& extra : extras) {
     if (!extra.starts_with("-")) continue;
     std::vector<std::string> options;
     for (const CLI::Option* o : chosen[0]->get_options())
@@ -76,6 +78,7 @@ int main(int argc, char** argv) {
   add_dump(app, run);
   add_bench(app, run);
   add_profile(app, run);
+  add_zoo(app, run);
   add_version(app, run);
   try {
     app.parse(argc, argv);
