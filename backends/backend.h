@@ -49,8 +49,8 @@ struct Piece {
 };
 
 // Limits of a fused chain: what a tile program's registers and pointer table hold.
-inline constexpr size_t kMaxPieceNodes = 32;
-inline constexpr size_t kMaxPieceInputs = 24;
+inline constexpr size_t kMaxPieceNodes = 64;
+inline constexpr size_t kMaxPieceInputs = 24;  // not counting those of concat/1
 
 // A compiled piece. Kernels own their attributes; run() is called by one thread at a time and in stream order.
 class Kernel {
@@ -77,7 +77,8 @@ class Backend {
   virtual Status zero(void* p, size_t bytes) = 0;
   virtual Status synchronize() = 0;
 
-  // Whether a chain of element-wise ops containing this one may become one piece.
+  // Whether this op may be part of a piece of several: asked of element-wise ops, of folds along the last axis (sum/1, ..,
+  // and take_along_axis/1 with one index a row), and of concat/1 of vectors for one such piece.
   virtual bool fuses(std::string_view op, DType dtype) const = 0;
   // Bit i set: compile() is much faster when input i of the piece is contiguous; the planner then inserts a copy.
   virtual uint32_t wants_contiguous(const Piece& piece) const = 0;

@@ -16,10 +16,12 @@ class Plan;
 struct RuntimeOptions {
   bool eager = false;  // evaluate each node when it is built (TENON_EAGER=1): same results, friendly to a debugger
   size_t plan_cache_bytes = size_t{64} << 20;
-  // Planner passes; turning one off changes speed and memory, never results.
+  // Planner passes (core/plan/passes.h); turning one off changes speed and memory, never results.
   bool pass_cse = true;
   bool pass_simplify = true;
   bool pass_fuse = true;
+  bool pass_rows = true;
+  bool pass_joins = true;
   bool pass_inplace = true;
 };
 

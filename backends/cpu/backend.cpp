@@ -44,7 +44,9 @@ class CpuBackend final : public Backend {
   }
   Status synchronize() override { return Status::ok(); }
 
-  bool fuses(std::string_view op, DType dtype) const override { return is_tile_op(op, dtype); }
+  bool fuses(std::string_view op, DType dtype) const override {
+    return is_tile_op(op, dtype) || is_row_op(op, dtype) || op == "concat/1";
+  }
 
   uint32_t wants_contiguous(const Piece& piece) const override {
     if (const KernelEntry* entry = piece.nodes.size() == 1 && inputs_in_order(piece.nodes[0])

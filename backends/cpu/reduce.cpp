@@ -1,18 +1,14 @@
 // Sums, means, maxima, minima and logsumexp over any axes of a tensor whose last kept or last reduced axis is
 // contiguous. f32 and bf16, accumulated in f32. How a sum is split into parts depends on the shape alone, so
 // that the result is the same for any number of threads.
-#include <cmath>
-#include <limits>
-
+#include "backends/cpu/row_fold.h"
 #include "backends/cpu/rows.h"
 #include "backends/cpu/strided.h"
 
 namespace tenon::cpu {
 namespace {
 
-enum class Fold : uint8_t { sum, mean, max, min, logsumexp };
-
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
+using Fold = RowFold;
 
 // The tensor as alternating kept and reduced dimensions.
 struct Problem {
@@ -84,7 +80,7 @@ class Reduce final : public Kernel {
  public:
   Reduce(Context& context, const Problem& p, Fold fold) : context_(context), p_(p), fold_(fold) {
     const double n = static_cast<double>(p.parts()) * static_cast<double>(p.row_reduced ? p.row : 1);
-    scale_ = fold == Fold::mean ? static_cast<float>(1 / n) : 1.0f;
+    scale_ = fold == Fold::mean ? mean_scale(n) : 1.0f;
     chunks_ = p.row_reduced ? 1 : (p.row + kColumns - 1) / kColumns;
     one_row_ = p.row_reduced && p.parts() == 1;
     total_ = one_row_ ? p.row : p.parts();
@@ -132,22 +128,10 @@ class Reduce final : public Kernel {
   }
 
  private:
-  static constexpr int64_t kChunk = 16384, kColumns = 2048, kBlockRows = 128, kRun = 2048, kMaxUnits = 64;
+  static constexpr int64_t kChunk = 16384, kColumns = 2048, kBlockRows = 128, kMaxUnits = 64;
 
   // Results that belong to one index of the kept dimensions.
   int64_t width() const { return p_.row_reduced ? 1 : p_.row; }
-  float idle() const { return fold_ == Fold::max ? -kInfinity : fold_ == Fold::min ? kInfinity : 0.0f; }
-  float join(float a, float b) const {
-    if (fold_ == Fold::max) return a != a || a > b ? a : b;
-    if (fold_ == Fold::min) return a != a || a < b ? a : b;
-    return a + b;
-  }
-  float fold_run(const float* x, size_t n) const {
-    const RowOps& ops = row_ops();
-    if (fold_ == Fold::max) return ops.max(x, n);
-    if (fold_ == Fold::min) return ops.min(x, n);
-    return ops.sum(x, n);
-  }
   void fold_to(const float* x, size_t n, float* acc) const {
     const RowOps& ops = row_ops();
     if (fold_ == Fold::max)
@@ -167,40 +151,32 @@ class Reduce final : public Kernel {
   // sums keep the rounding error small.
   float fold_rows(const void* in, int64_t base, int64_t first, int64_t last, float* buffer) const {
     if (fold_ == Fold::logsumexp) return logsumexp(in, base, buffer);
-    float acc = idle();
+    float acc = idle(fold_);
     double sum = 0;  // over rows, which may be many and short
     for (int64_t r = one_row_ ? 0 : first; r < (one_row_ ? 1 : last); ++r) {
       const int64_t at = base + offset_of(r, p_.reduced, p_.reduced_strides);
       const int64_t from = one_row_ ? first : 0, to = one_row_ ? last : p_.row;
-      for (int64_t c = from; c < to; c += kRun) {
-        const int64_t n = std::min(kRun, to - c);
-        const float run = fold_run(load(in, at + c, n, buffer), static_cast<size_t>(n));
+      for (int64_t c = from; c < to; c += kFoldRun) {
+        const int64_t n = std::min(kFoldRun, to - c);
+        const float run = fold_run(fold_, load(in, at + c, n, buffer), static_cast<size_t>(n));
         if (fold_ == Fold::sum || fold_ == Fold::mean)
           sum += static_cast<double>(run);
         else
-          acc = join(acc, run);
+          acc = join(fold_, acc, run);
       }
     }
     return fold_ == Fold::sum || fold_ == Fold::mean ? static_cast<float>(sum) : acc;
   }
 
   float logsumexp(const void* in, int64_t base, float* buffer) const {
-    const auto for_each_run = [&](auto&& f) {
+    return logsumexp_runs([&](auto&& f) {
       for (int64_t r = 0; r < p_.parts(); ++r)
-        for (int64_t c = 0; c < p_.row; c += kRun) {
-          const int64_t n = std::min(kRun, p_.row - c);
+        for (int64_t c = 0; c < p_.row; c += kFoldRun) {
+          const int64_t n = std::min(kFoldRun, p_.row - c);
           f(load(in, base + offset_of(r, p_.reduced, p_.reduced_strides) + c, n, buffer),
             static_cast<size_t>(n));
         }
-    };
-    float max = -kInfinity, sum = 0;
-    for_each_run([&](const float* x, size_t n) {
-      const float m = row_ops().max(x, n);
-      max = m != m || m > max ? m : max;
     });
-    if (std::isinf(max) || max != max) return max;
-    for_each_run([&](const float* x, size_t n) { sum += row_ops().exp_sum(x, n, max, nullptr); });
-    return max + std::log(sum);
   }
 
   // acc[c] folds rows [first, last) of the reduced range; n columns from `base` on. Sums of blocks of rows
@@ -209,9 +185,9 @@ class Reduce final : public Kernel {
                     float* buffer) const {
     const auto count = static_cast<size_t>(n);
     float* const block = buffer + kColumns;
-    std::fill_n(acc, n, idle());
+    std::fill_n(acc, n, idle(fold_));
     for (int64_t b = first; b < last; b += kBlockRows) {
-      std::fill_n(block, n, idle());
+      std::fill_n(block, n, idle(fold_));
       for (int64_t r = b; r < std::min(last, b + kBlockRows); ++r)
         fold_to(load(in, base + offset_of(r, p_.reduced, p_.reduced_strides), n, buffer), count, block);
       fold_to(block, count, acc);
@@ -232,7 +208,7 @@ class Reduce final : public Kernel {
   void finish(float* parts, int64_t o, void* out) const {
     if (p_.row_reduced) {
       float v = parts[0];
-      for (int64_t s = 1; s < splits_; ++s) v = join(v, parts[s]);
+      for (int64_t s = 1; s < splits_; ++s) v = join(fold_, v, parts[s]);
       write_element(p_.dtype, out, o, v * scale_);
       return;
     }

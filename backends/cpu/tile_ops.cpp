@@ -74,25 +74,69 @@ TN_FLOAT2(minimum, math_minimum(d, a, b))
 TN_FLOAT2(maximum, math_maximum(d, a, b))
 #undef TN_FLOAT2
 
-template <class T, class Op>
+// Vectors of one operand: whole ones, and the last elements of a run, fewer than a vector. One that does not
+// vary is a block of kGroup equal elements, so that it can be read whole everywhere.
+template <class D>
+struct Reader {
+  const hn::TFromD<D>* from;
+  size_t step;
+  Reader(D d, const TileArgs& args, size_t i)
+      : from(static_cast<const hn::TFromD<D>*>(args.in[i])), step(args.varies[i] ? hn::Lanes(d) : 0) {}
+  HWY_INLINE hn::Vec<D> at(size_t k) const { return hn::LoadU(D(), from + k * step); }
+  HWY_INLINE void advance(size_t k) { from += k * step; }
+  HWY_INLINE hn::Vec<D> rest(size_t n) const { return step ? load_first(D(), from, n) : at(0); }
+};
+
+// out = f(operands), several vectors a turn where f is short.
+template <size_t kTurn, class D, class F, class... Readers>
+HWY_INLINE void run_loop(D d, hn::TFromD<D>* out, size_t n, F f, Readers... in) {
+  const size_t step = hn::Lanes(d);
+  if constexpr (kTurn == 4) {
+    for (; n >= 4 * step; n -= 4 * step, out += 4 * step) {
+      const auto v0 = f(in.at(0)...), v1 = f(in.at(1)...), v2 = f(in.at(2)...), v3 = f(in.at(3)...);
+      hn::StoreU(v0, d, out);
+      hn::StoreU(v1, d, out + step);
+      hn::StoreU(v2, d, out + 2 * step);
+      hn::StoreU(v3, d, out + 3 * step);
+      (in.advance(4), ...);
+    }
+  }
+  for (; n >= step; n -= step, out += step) {
+    hn::StoreU(f(in.at(0)...), d, out);
+    (in.advance(1), ...);
+  }
+  if (n) store_first(f(in.rest(n)...), d, out, n);
+}
+
+template <class T, class Op, size_t kTurn>
 void vector_unary(const TileArgs& args) {
   const Tag<T> d;
-  const size_t step = hn::Lanes(d), sx = args.varies[0] ? step : 0;
-  const T* x = static_cast<const T*>(args.in[0]);
-  T* out = static_cast<T*>(args.out);
-  for (size_t i = 0; i < args.n; i += step, x += sx)
-    hn::StoreU(Op::apply(d, hn::LoadU(d, x), args), d, out + i);
+  run_loop<kTurn>(
+      d, static_cast<T*>(args.out), args.n, [&](auto x) HWY_ATTR { return Op::apply(d, x, args); },
+      Reader<Tag<T>>(d, args, 0));
 }
 
 template <class T, class Op>
 void vector_binary(const TileArgs& args) {
   const Tag<T> d;
-  const size_t step = hn::Lanes(d), sa = args.varies[0] ? step : 0, sb = args.varies[1] ? step : 0;
-  const T* a = static_cast<const T*>(args.in[0]);
-  const T* b = static_cast<const T*>(args.in[1]);
-  T* out = static_cast<T*>(args.out);
-  for (size_t i = 0; i < args.n; i += step, a += sa, b += sb)
-    hn::StoreU(Op::apply(d, hn::LoadU(d, a), hn::LoadU(d, b)), d, out + i);
+  run_loop<4>(
+      d, static_cast<T*>(args.out), args.n, [&](auto a, auto b) HWY_ATTR { return Op::apply(d, a, b); },
+      Reader<Tag<T>>(d, args, 0), Reader<Tag<T>>(d, args, 1));
+}
+
+// Two operations at once: second(first(a, b), c), or with the operands of the second exchanged.
+template <class First, class Second, bool kExchanged>
+void vector_pair(const TileArgs& args) {
+  const Tag<float> d;
+  const auto value = [&](auto a, auto b, auto c) HWY_ATTR {
+    const auto inner = First::apply(d, a, b);
+    if constexpr (kExchanged)
+      return Second::apply(d, c, inner);
+    else
+      return Second::apply(d, inner, c);
+  };
+  run_loop<4>(d, static_cast<float*>(args.out), args.n, value, Reader<Tag<float>>(d, args, 0),
+              Reader<Tag<float>>(d, args, 1), Reader<Tag<float>>(d, args, 2));
 }
 
 struct equal_mask {
@@ -137,42 +181,35 @@ void vector_compare(const TileArgs& args) {
   const Tag<float> d;
   const hn::Rebind<int32_t, decltype(d)> di;
   const hn::Rebind<uint8_t, decltype(d)> d8;
-  const size_t step = hn::Lanes(d), sa = args.varies[0] ? step : 0, sb = args.varies[1] ? step : 0;
-  const float* a = static_cast<const float*>(args.in[0]);
-  const float* b = static_cast<const float*>(args.in[1]);
-  uint8_t* out = static_cast<uint8_t*>(args.out);
   const auto one = hn::Set(di, 1);
-  for (size_t i = 0; i < args.n; i += step, a += sa, b += sb) {
-    const auto mask = Op::apply(hn::LoadU(d, a), hn::LoadU(d, b));
-    const auto bits = hn::And(hn::BitCast(di, hn::VecFromMask(d, mask)), one);
-    hn::StoreU(hn::DemoteTo(d8, bits), d8, out + i);
-  }
+  const auto value = [&](auto a, auto b) HWY_ATTR {
+    return hn::DemoteTo(d8, hn::And(hn::BitCast(di, hn::VecFromMask(d, Op::apply(a, b))), one));
+  };
+  run_loop<4>(d8, static_cast<uint8_t*>(args.out), args.n, value, Reader<Tag<float>>(d, args, 0),
+              Reader<Tag<float>>(d, args, 1));
 }
 
 void vector_where(const TileArgs& args) {
   const Tag<float> d;
   const hn::Rebind<int32_t, decltype(d)> di;
   const hn::Rebind<uint8_t, decltype(d)> d8;
-  const size_t step = hn::Lanes(d);
-  const size_t sc = args.varies[0] ? step : 0, sa = args.varies[1] ? step : 0, sb = args.varies[2] ? step : 0;
-  const uint8_t* c = static_cast<const uint8_t*>(args.in[0]);
-  const float* a = static_cast<const float*>(args.in[1]);
-  const float* b = static_cast<const float*>(args.in[2]);
-  float* out = static_cast<float*>(args.out);
-  for (size_t i = 0; i < args.n; i += step, c += sc, a += sa, b += sb) {
-    const auto mask = hn::Ne(hn::PromoteTo(di, hn::LoadU(d8, c)), hn::Zero(di));
-    hn::StoreU(hn::IfThenElse(hn::RebindMask(d, mask), hn::LoadU(d, a), hn::LoadU(d, b)), d, out + i);
-  }
+  const auto value = [&](auto cond, auto a, auto b) HWY_ATTR {
+    const auto mask = hn::Ne(hn::PromoteTo(di, cond), hn::Zero(di));
+    return hn::IfThenElse(hn::RebindMask(d, mask), a, b);
+  };
+  run_loop<4>(d, static_cast<float*>(args.out), args.n, value,
+              Reader<hn::Rebind<uint8_t, Tag<float>>>(d8, args, 0), Reader<Tag<float>>(d, args, 1),
+              Reader<Tag<float>>(d, args, 2));
 }
 
 void expand_bf16(const TileArgs& args) {
   const Tag<float> d;
-  const hn::Rebind<uint16_t, decltype(d)> d16;
+  using Half = hn::Rebind<uint16_t, Tag<float>>;
   const hn::Rebind<uint32_t, decltype(d)> d32;
-  const uint16_t* x = static_cast<const uint16_t*>(args.in[0]);
-  float* out = static_cast<float*>(args.out);
-  for (size_t i = 0; i < args.n; i += hn::Lanes(d))
-    hn::StoreU(hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(d32, hn::LoadU(d16, x + i)))), d, out + i);
+  run_loop<4>(
+      d, static_cast<float*>(args.out), args.n,
+      [&](auto half) HWY_ATTR { return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(d32, half))); },
+      Reader<Half>(Half(), args, 0));
 }
 
 void shrink_bf16(const TileArgs& args) {
@@ -180,13 +217,10 @@ void shrink_bf16(const TileArgs& args) {
   const hn::Rebind<uint16_t, decltype(d)> d16;
   const hn::Rebind<int32_t, decltype(d)> di;
   const hn::Rebind<uint32_t, decltype(d)> d32;
-  const size_t step = hn::Lanes(d), sx = args.varies[0] ? step : 0;
-  const float* x = static_cast<const float*>(args.in[0]);
-  uint16_t* out = static_cast<uint16_t*>(args.out);
-  for (size_t i = 0; i < args.n; i += step, x += sx) {
-    const auto high = hn::ShiftRight<16>(hn::BitCast(d32, round_to_bf16(d, hn::LoadU(d, x))));
-    hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di, high)), d16, out + i);
-  }
+  const auto value = [&](auto x) HWY_ATTR {
+    return hn::DemoteTo(d16, hn::BitCast(di, hn::ShiftRight<16>(hn::BitCast(d32, round_to_bf16(d, x)))));
+  };
+  run_loop<4>(d16, static_cast<uint16_t*>(args.out), args.n, value, Reader<Tag<float>>(d, args, 0));
 }
 
 // --- The other types: plain loops, which the compiler vectorises for the target ---
@@ -337,8 +371,12 @@ TileFn find_float(TileOp op) {
   switch (op) {
 #define X(name)      \
   case TileOp::name: \
-    return vector_unary<T, name##_vector>;
+    return vector_unary<T, name##_vector, 1>;
     TN_TILE_FLOAT_UNARY(X)
+#undef X
+#define X(name)      \
+  case TileOp::name: \
+    return vector_unary<T, name##_vector, 4>;
     TN_TILE_UNARY(X)
 #undef X
 #define X(name)      \
@@ -409,7 +447,7 @@ TileFn find(TileOp op, Lane in, Lane out) {
       if (out == Lane::f32) return vector_where;
       return with_type(out, [](auto r) -> TileFn { return where_loop<decltype(r)>; });
     case TileOp::round_bf16:
-      return vector_unary<float, round_bf16_vector>;
+      return vector_unary<float, round_bf16_vector, 4>;
     case TileOp::expand_bf16:
       return expand_bf16;
     case TileOp::shrink_bf16:
@@ -443,6 +481,30 @@ TileFn find(TileOp op, Lane in, Lane out) {
 
 TileFn find_for_target(TileOp op, Lane in, Lane out) { return find(op, in, out); }
 
+template <class First, bool kExchanged>
+TileFn find_second(TileOp second) {
+  switch (second) {
+#define X(name)      \
+  case TileOp::name: \
+    return vector_pair<First, name##_vector2, kExchanged>;
+    TN_TILE_PAIR(X)
+#undef X
+    default:
+      return nullptr;
+  }
+}
+TileFn find_pair_for_target(TileOp first, TileOp second, bool exchanged) {
+  switch (first) {
+#define X(name)      \
+  case TileOp::name: \
+    return exchanged ? find_second<name##_vector2, true>(second) : find_second<name##_vector2, false>(second);
+    TN_TILE_PAIR(X)
+#undef X
+    default:
+      return nullptr;
+  }
+}
+
 }  // namespace tenon::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -452,6 +514,11 @@ namespace tenon::cpu {
 HWY_EXPORT(find_for_target);
 TileFn find_tile_fn(TileOp op, Lane in, Lane out) {
   return HWY_DYNAMIC_DISPATCH(find_for_target)(op, in, out);
+}
+
+HWY_EXPORT(find_pair_for_target);
+TileFn find_tile_pair(TileOp first, TileOp second, bool exchanged) {
+  return HWY_DYNAMIC_DISPATCH(find_pair_for_target)(first, second, exchanged);
 }
 
 }  // namespace tenon::cpu

@@ -10,9 +10,9 @@
 
 namespace tenon::cpu {
 
-// Runs are computed in whole groups of this many elements, so that the vector code of every target is the
-// same for every element: a value does not depend on where in a tensor it lies, or on how the tensor was cut
-// into tiles.
+// The widest vector of any target, in elements. Every element of a run is computed by the same vector code,
+// the last ones by vectors of which only a part is stored: a value does not depend on where in a tensor it
+// lies, or on how the tensor was cut into tiles.
 inline constexpr size_t kGroup = 16;
 inline constexpr size_t kMaxOperands = 3;
 
@@ -31,20 +31,22 @@ struct TileArgs {
   const void* in[kMaxOperands];
   bool varies[kMaxOperands];  // false: one value for all elements, repeated kGroup times
   void* out;
-  size_t n;       // a multiple of kGroup
+  size_t n;
   double p0, p1;  // attributes: clamp's bounds, leaky_relu's slope
 };
 using TileFn = void (*)(const TileArgs&);
 
 // X(name, operands). Names are those of the ops.
-#define TN_TILE_FLOAT_UNARY(X)                                                                            \
-  X(exp)                                                                                                  \
-  X(log)                                                                                                  \
-  X(log1p)                                                                                                \
-  X(expm1)                                                                                                \
-  X(sqrt)                                                                                                 \
-  X(rsqrt) X(reciprocal) X(tanh) X(sigmoid) X(softplus) X(erf) X(gelu) X(gelu_tanh) X(silu) X(leaky_relu) \
-      X(sin) X(cos) X(asin) X(acos) X(atan) X(floor) X(ceil) X(round)
+#define TN_TILE_FLOAT_UNARY(X)                                                                           \
+  X(exp)                                                                                                 \
+  X(log)                                                                                                 \
+  X(log1p)                                                                                               \
+  X(expm1)                                                                                               \
+  X(sqrt)                                                                                                \
+  X(rsqrt)                                                                                               \
+  X(reciprocal)                                                                                          \
+  X(tanh) X(sigmoid) X(softplus) X(erf) X(gelu) X(gelu_tanh) X(silu) X(leaky_relu) X(sin) X(cos) X(asin) \
+      X(acos) X(atan) X(floor) X(ceil) X(round)
 #define TN_TILE_UNARY(X) X(neg) X(square) X(relu) X(abs) X(sign) X(clamp)
 #define TN_TILE_BINARY(X) X(add) X(sub) X(mul) X(minimum) X(maximum)
 #define TN_TILE_COMPARE(X) X(equal) X(not_equal) X(less) X(less_equal) X(greater) X(greater_equal)
@@ -70,5 +72,11 @@ enum class TileOp : uint8_t {
 // The code for this machine of `op` from lane type `in` to `out`; null when there is none (the op is not for
 // that type).
 TileFn find_tile_fn(TileOp op, Lane in, Lane out);
+
+// f32 operations that are done two at a time, which halves the trips to memory and back.
+#define TN_TILE_PAIR(X) X(add) X(sub) X(mul) X(div)
+// second(first(in0, in1), in2), exchanged: second(in2, first(in0, in1)); null when there is none. Both
+// results are rounded as the operations alone round them.
+TileFn find_tile_pair(TileOp first, TileOp second, bool exchanged);
 
 }  // namespace tenon::cpu

@@ -1,8 +1,9 @@
 // The interpreter: runs a tile program over its iteration space, tiles split over threads.
 #include <array>
+#include <atomic>
 #include <cstring>
 
-#include "backends/cpu/parallel.h"
+#include "backends/cpu/rows.h"
 #include "backends/cpu/strided.h"
 #include "backends/cpu/tile_program.h"
 
@@ -12,19 +13,20 @@ namespace {
 // One element, repeated: what an operand that does not vary points to.
 struct alignas(64) ScalarBlock {
   std::byte bytes[kGroup * 8];
+  template <class T>
+  void fill(T v) {
+    for (size_t i = 0; i < kGroup; ++i) std::memcpy(bytes + i * sizeof(v), &v, sizeof(v));
+  }
 };
 
 // Reads one element in register form (bf16 as f32) and repeats it.
 void fill_block(ScalarBlock& block, DType dtype, const std::byte* from) {
-  const auto repeat = [&](auto v) {
-    for (size_t i = 0; i < kGroup; ++i) std::memcpy(block.bytes + i * sizeof(v), &v, sizeof(v));
-  };
   dispatch(dtype, [&](auto t) {
     std::memcpy(&t, from, sizeof(t));
     if constexpr (std::is_same_v<decltype(t), bf16>)
-      repeat(static_cast<float>(t));
+      block.fill(static_cast<float>(t));
     else
-      repeat(t);
+      block.fill(t);
   });
 }
 
@@ -34,45 +36,63 @@ class TileKernel final : public Kernel {
       : context_(context), p_(std::move(program)), name_(std::move(name)) {
     total_ = p_.space.numel();
     tiles_per_row_ = (p_.row_length + static_cast<int64_t>(p_.tile) - 1) / static_cast<int64_t>(p_.tile);
+    units_ = p_.cuts.empty() ? p_.rows * tiles_per_row_ : static_cast<int64_t>(p_.cuts.size()) - 1;
     // About 64k element-instructions are worth waking another thread for.
-    const int64_t work = static_cast<int64_t>(std::max<size_t>(p_.body.size(), 1) * p_.tile);
-    grain_ = std::max<int64_t>(1, 65536 / std::min<int64_t>(work, 65536));
-    if (tiles_per_row_ > 1 || p_.rows == 1) return;
-    const int64_t row_work = std::max<int64_t>(1, work / static_cast<int64_t>(p_.tile) * p_.row_length);
-    grain_ = std::max<int64_t>(1, 65536 / row_work);
+    constexpr int64_t kWork = 65536;
+    const int64_t unit = std::max<int64_t>(1, total_ / std::max<int64_t>(units_, 1));
+    grain_ = std::max<int64_t>(1, kWork / (unit * static_cast<int64_t>(std::max<size_t>(p_.body.size(), 1))));
+    const size_t slots = static_cast<size_t>(p_.n_slots) * p_.slot_bytes;
+    if (slots > kSlotMemory) buffers_ = ThreadBuffers(context, 0, slots / sizeof(float));
   }
   std::string_view name() const override { return name_; }
+  size_t scratch_bytes() const override { return buffers_ ? buffers_->scratch_bytes() : 0; }
 
-  Status run(std::span<void* const> in, std::span<void* const> out, void*) override {
+  Status run(std::span<void* const> in, std::span<void* const> out, void* scratch) override {
     if (total_ == 0) return Status::ok();
     std::array<ScalarBlock, kMaxTileScalars> scalars;
     run_prologue(in, scalars);
     // Which outputs share memory with an input that is read after they are written.
-    std::array<bool, kMaxTileInputs> wait{};
+    std::array<bool, kMaxTileOutputs> wait{};
     for (size_t k = 0; k < p_.outputs.size(); ++k)
-      for (size_t i = 0; i < in.size(); ++i)
-        if (in[i] == out[k] && p_.last_read[i] > p_.outputs[k].written_by) wait[k] = true;
-    parallel_for(context_.threads, p_.rows * tiles_per_row_, grain_, [&](int64_t begin, int64_t end) {
+      for (size_t i = 0; i < p_.inputs.size(); ++i)
+        if (p_.last_read[i] > p_.outputs[k].written_by && reads(p_.inputs[i], in, out[k])) wait[k] = true;
+    std::atomic<int64_t> bad_row{-1};
+    const int threads = buffers_ ? buffers_->threads(context_) : context_.threads;
+    parallel_for(threads, units_, grain_, [&](int64_t begin, int64_t end) {
       Worker worker(p_, in, out, scalars, wait);
-      for (int64_t unit = begin; unit < end; ++unit) worker.run(unit / tiles_per_row_, unit % tiles_per_row_);
+      if (buffers_) worker.use_slots(reinterpret_cast<std::byte*>(buffers_->mine(scratch)));
+      for (int64_t unit = begin; unit < end; ++unit) {
+        if (p_.cuts.empty()) {
+          worker.run(unit / tiles_per_row_, unit % tiles_per_row_);
+        } else {
+          const auto u = static_cast<size_t>(unit);
+          worker.run_part(p_.cuts[u], p_.cuts[u + 1]);
+        }
+      }
+      if (worker.bad_row() >= 0) bad_row = worker.bad_row();
     });
-    return Status::ok();
+    if (bad_row < 0) return Status::ok();
+    return invalid("take_along_axis: the index of row " + std::to_string(bad_row) + " is outside [0, " +
+                   std::to_string(p_.row_length) + ")");
   }
 
  private:
   using Scalars = std::array<ScalarBlock, kMaxTileScalars>;
-  using Flags = std::array<bool, kMaxTileInputs>;
+  using Flags = std::array<bool, kMaxTileOutputs>;
+
+  static bool reads(const TileInput& input, std::span<void* const> in, const void* address) {
+    if (input.mode != TileInput::joined) return in[input.source] == address;
+    return std::any_of(input.parts.begin(), input.parts.end(),
+                       [&](const TileInput::Part& part) { return in[part.source] == address; });
+  }
 
   void run_prologue(std::span<void* const> in, Scalars& scalars) {
-    for (size_t i = 0; i < p_.inputs.size(); ++i)
-      if (p_.inputs[i].mode == TileInput::scalar && in[i])
-        fill_block(scalars[p_.inputs[i].block], p_.inputs[i].dtype, static_cast<const std::byte*>(in[i]));
+    for (const TileInput& input : p_.inputs)
+      if (input.mode == TileInput::scalar)
+        fill_block(scalars[input.block], input.dtype, static_cast<const std::byte*>(in[input.source]));
     for (const TileInstr& instr : p_.prologue) {
       TileArgs args{};
-      for (size_t o = 0; o < instr.n_in; ++o) {
-        args.in[o] = scalars[instr.in[o].index].bytes;
-        args.varies[o] = true;  // a block is as long as the one group we compute
-      }
+      for (size_t o = 0; o < instr.n_in; ++o) args.in[o] = scalars[instr.in[o].index].bytes;
       args.out = scalars[instr.out.index].bytes;
       args.n = kGroup;
       args.p0 = instr.p0;
@@ -86,42 +106,71 @@ class TileKernel final : public Kernel {
    public:
     Worker(const TileProgram& p, std::span<void* const> in, std::span<void* const> out, Scalars& scalars,
            const Flags& wait)
-        : p_(p), in_(in), out_(out), wait_(wait) {
-      for (size_t i = 0; i < p.body.size(); ++i) {
-        const TileInstr& instr = p.body[i];
-        TileArgs& args = args_[i];
-        args.p0 = instr.p0;
-        args.p1 = instr.p1;
-        for (size_t o = 0; o < instr.n_in; ++o) {
-          args.varies[o] = instr.in[o].kind != TileRef::scalar && instr.in[o].kind != TileRef::row_scalar;
-          if (instr.in[o].kind == TileRef::scalar) args.in[o] = scalars[instr.in[o].index].bytes;
-          if (instr.in[o].kind == TileRef::row_scalar) args.in[o] = row_scalars_[instr.in[o].index].bytes;
-          if (instr.in[o].kind == TileRef::slot) args.in[o] = slot(instr.in[o].index);
-        }
-        if (instr.out.kind == TileRef::slot) args.out = slot(instr.out.index);
-      }
+        : p_(p), in_(in), out_(out), wait_(wait), scalars_(scalars) {
+      prepare();
     }
+    void use_slots(std::byte* memory) {
+      slots_ = memory;
+      prepare();
+    }
+    int64_t bad_row() const { return bad_row_; }
 
     void run(int64_t row, int64_t tile_in_row) {
       if (row != row_) enter(row);
       const int64_t column = tile_in_row * static_cast<int64_t>(p_.tile);
-      const auto n =
-          static_cast<size_t>(std::min<int64_t>(static_cast<int64_t>(p_.tile), p_.row_length - column));
-      const int64_t first = row * p_.row_length + column;
+      const int64_t n = std::min<int64_t>(static_cast<int64_t>(p_.tile), p_.row_length - column);
+      for (size_t i = 0; i < p_.inputs.size(); ++i)
+        if (p_.inputs[i].mode == TileInput::direct) now_[i] = element(p_.inputs[i], row_offset_[i] + column);
+      run_tile(row * p_.row_length + column, static_cast<size_t>(n));
+    }
+
+    // Elements [first, last), which lie in one part of every joined input.
+    void run_part(int64_t first, int64_t last) {
       for (size_t i = 0; i < p_.inputs.size(); ++i) {
         const TileInput& input = p_.inputs[i];
+        if (input.mode == TileInput::direct) now_[i] = element(input, first);
+        if (input.mode != TileInput::joined) continue;
+        const auto next =
+            std::upper_bound(input.parts.begin(), input.parts.end(), first,
+                             [](int64_t at, const TileInput::Part& part) { return at < part.first; });
+        const TileInput::Part& part = *(next - 1);
+        const auto* from = static_cast<const std::byte*>(in_[part.source]);
         const size_t bytes = tenon::size_of(input.dtype);
-        if (input.mode == TileInput::direct)
-          now_[i] =
-              static_cast<const std::byte*>(in_[i]) + (row_offset_[i] + column) * static_cast<int64_t>(bytes);
+        if (part.direct) {
+          now_[i] = from + (first - part.first) * static_cast<int64_t>(bytes);
+        } else {
+          gather(part.shape, part.strides, bytes, from, first - part.first, last - first, slot(input.block));
+          now_[i] = slot(input.block);
+        }
       }
-      const size_t whole = n / kGroup * kGroup;
-      if (whole) run_groups(first, whole);
-      if (n > whole) run_rest(first + static_cast<int64_t>(whole), whole, n - whole);
+      run_tile(first, static_cast<size_t>(last - first));
     }
 
    private:
     std::byte* slot(size_t i) { return slots_ + i * p_.slot_bytes; }
+    const std::byte* element(const TileInput& input, int64_t offset) const {
+      return static_cast<const std::byte*>(in_[input.source]) +
+             offset * static_cast<int64_t>(tenon::size_of(input.dtype));
+    }
+
+    // What of the arguments stays the same.
+    void prepare() {
+      for (size_t i = 0; i < p_.body.size(); ++i) {
+        const TileInstr& instr = p_.body[i];
+        TileArgs& args = args_[i];
+        args.p0 = instr.p0;
+        args.p1 = instr.p1;
+        for (size_t o = 0; o < instr.n_in; ++o) {
+          const TileRef& ref = instr.in[o];
+          args.varies[o] = ref.kind != TileRef::scalar && ref.kind != TileRef::row_scalar;
+          if (ref.kind == TileRef::scalar) args.in[o] = scalars_[ref.index].bytes;
+          if (ref.kind == TileRef::row_scalar) args.in[o] = row_scalars_[ref.index].bytes;
+          if (ref.kind == TileRef::slot) args.in[o] = slot(ref.index);
+        }
+        if (instr.out.kind == TileRef::slot) args.out = slot(instr.out.index);
+        if (instr.out.kind == TileRef::row_scalar) args.out = row_scalars_[instr.out.index].bytes;
+      }
+    }
 
     void enter(int64_t row) {
       row_ = row;
@@ -135,57 +184,73 @@ class TileKernel final : public Kernel {
             rest /= p_.space[d];
           }
         row_offset_[i] = offset;
-        if (input.mode == TileInput::row_scalar && in_[i])
-          fill_block(row_scalars_[input.block], input.dtype,
-                     static_cast<const std::byte*>(in_[i]) +
-                         offset * static_cast<int64_t>(tenon::size_of(input.dtype)));
+        if (input.mode == TileInput::row_scalar)
+          fill_block(row_scalars_[input.block], input.dtype, element(input, offset));
       }
     }
 
     void fetch(int64_t first, size_t n) {
-      for (size_t i = 0; i < p_.inputs.size(); ++i)
-        if (p_.inputs[i].mode == TileInput::gathered)
-          gather(p_.space, p_.inputs[i].strides, tenon::size_of(p_.inputs[i].dtype), in_[i], first,
-                 static_cast<int64_t>(n), slot(p_.inputs[i].block));
+      for (const TileInput& input : p_.inputs)
+        if (input.mode == TileInput::gathered || (input.mode == TileInput::periodic && !periods_there_))
+          gather(p_.space, input.strides, tenon::size_of(input.dtype), in_[input.source], first,
+                 static_cast<int64_t>(n), slot(input.block));
+      periods_there_ = true;
     }
 
-    void execute(size_t n) {
-      for (size_t i = 0; i < p_.body.size(); ++i) {
-        const TileInstr& instr = p_.body[i];
-        TileArgs& args = args_[i];
-        for (size_t o = 0; o < instr.n_in; ++o) {
-          if (instr.in[o].kind == TileRef::input) args.in[o] = now_[instr.in[o].index];
-          if (instr.in[o].kind == TileRef::output) args.in[o] = result_[instr.in[o].index];
+    void run_tile(int64_t first, size_t n) {
+      fetch(first, n);
+      for (size_t k = 0; k < p_.outputs.size(); ++k)
+        if (p_.outputs[k].row_block < 0)
+          result_[k] = wait_[k] ? slot(static_cast<size_t>(p_.outputs[k].slot)) : address(k, first);
+      for (size_t i = 0; i < p_.body.size(); ++i) execute(p_.body[i], args_[i], n);
+      for (size_t k = 0; k < p_.outputs.size(); ++k) {
+        const TileOutput& output = p_.outputs[k];
+        if (output.row_block >= 0)
+          store_row(output, address(k, row_));
+        else if (wait_[k])
+          std::memcpy(address(k, first), result_[k], n * tenon::size_of(output.dtype));
+      }
+    }
+
+    void execute(const TileInstr& instr, TileArgs& args, size_t n) {
+      for (size_t o = 0; o < instr.n_in; ++o) {
+        if (instr.in[o].kind == TileRef::input) args.in[o] = now_[instr.in[o].index];
+        if (instr.in[o].kind == TileRef::output) args.in[o] = result_[instr.in[o].index];
+      }
+      switch (instr.kind) {
+        case TileInstr::map:
+          if (instr.out.kind == TileRef::output) args.out = result_[instr.out.index];
+          args.n = instr.out.kind == TileRef::row_scalar ? kGroup : n;
+          instr.fn(args);
+          break;
+        case TileInstr::fold:
+          row_scalars_[instr.out.index].fill(
+              fold_row(instr.how, static_cast<const float*>(args.in[0]), static_cast<int64_t>(n)));
+          break;
+        case TileInstr::pick: {
+          int64_t at = 0;
+          if (instr.index == Lane::i64)
+            at = *static_cast<const int64_t*>(args.in[1]);
+          else
+            at = *static_cast<const int32_t*>(args.in[1]);
+          const bool inside = at >= 0 && at < static_cast<int64_t>(n);
+          if (!inside) bad_row_ = row_;
+          row_scalars_[instr.out.index].fill(inside ? static_cast<const float*>(args.in[0])[at] : 0.0f);
+          break;
         }
-        if (instr.out.kind == TileRef::output) args.out = result_[instr.out.index];
-        args.n = n;
-        instr.fn(args);
       }
     }
 
-    void run_groups(int64_t first, size_t n) {
-      fetch(first, n);
-      for (size_t k = 0; k < p_.outputs.size(); ++k)
-        result_[k] = wait_[k] ? slot(static_cast<size_t>(p_.outputs[k].slot)) : address(k, first);
-      execute(n);
-      for (size_t k = 0; k < p_.outputs.size(); ++k)
-        if (wait_[k]) std::memcpy(address(k, first), result_[k], n * tenon::size_of(p_.outputs[k].dtype));
-    }
-
-    // The last elements of a row, fewer than a group, run padded to one.
-    void run_rest(int64_t first, size_t done, size_t n) {
-      fetch(first, n);
-      for (size_t i = 0; i < p_.inputs.size(); ++i) {
-        if (p_.inputs[i].mode != TileInput::direct) continue;
-        const size_t bytes = tenon::size_of(p_.inputs[i].dtype);
-        std::memset(padded_in_[i].bytes, 0, sizeof(ScalarBlock));
-        std::memcpy(padded_in_[i].bytes, now_[i] + done * bytes, n * bytes);
-        now_[i] = padded_in_[i].bytes;
+    void store_row(const TileOutput& output, std::byte* to) const {
+      const std::byte* from = row_scalars_[static_cast<size_t>(output.row_block)].bytes;
+      if (output.dtype == DType::bf16) {
+        float v;
+        std::memcpy(&v, from, sizeof(v));
+        const bf16 half(v);
+        std::memcpy(to, &half, sizeof(half));
+      } else {
+        std::memcpy(to, from, tenon::size_of(output.dtype));
       }
-      for (size_t k = 0; k < p_.outputs.size(); ++k) result_[k] = padded_out_[k].bytes;
-      execute(kGroup);
-      for (size_t k = 0; k < p_.outputs.size(); ++k)
-        std::memcpy(address(k, first), result_[k], n * tenon::size_of(p_.outputs[k].dtype));
     }
 
     std::byte* address(size_t output, int64_t element) const {
@@ -196,19 +261,23 @@ class TileKernel final : public Kernel {
     const TileProgram& p_;
     std::span<void*const> in_, out_;
     const Flags& wait_;
-    int64_t row_ = -1;
+    Scalars& scalars_;
+    int64_t row_ = -1, bad_row_ = -1;
+    bool periods_there_ = false;
     std::array<int64_t, kMaxTileInputs> row_offset_;
     std::array<const std::byte*, kMaxTileInputs> now_;  // where each direct input's tile begins
-    std::array<std::byte*, kMaxTileInputs> result_;     // where each output's tile goes
+    std::array<std::byte*, kMaxTileOutputs> result_;    // where each output's tile goes
     std::array<TileArgs, kMaxTileInstrs> args_;
-    std::array<ScalarBlock, kMaxTileInputs> row_scalars_, padded_in_, padded_out_;
-    alignas(64) std::byte slots_[kSlotMemory];
+    std::array<ScalarBlock, kMaxTileScalars> row_scalars_;
+    alignas(64) std::byte own_slots_[kSlotMemory];
+    std::byte* slots_ = own_slots_;
   };
 
   Context& context_;
   TileProgram p_;
   std::string name_;
-  int64_t total_ = 0, tiles_per_row_ = 1, grain_ = 1;
+  int64_t total_ = 0, tiles_per_row_ = 1, units_ = 0, grain_ = 1;
+  std::optional<ThreadBuffers> buffers_;  // where the slots are more than the stack should hold
 };
 
 }  // namespace

@@ -43,6 +43,7 @@ std::vector<Tensor> grad(Tensor y, std::span<const Tensor> xs, Tensor seed) {
   const auto add_to = [&](uint32_t id, Tensor c) { cotangent[id] = cotangent[id].valid() ? add(cotangent[id], c) : c; };
 
   std::vector<Tensor> in, out, cots, grads;
+  std::vector<int64_t> words;
   std::vector<uint8_t> needed;
   for (uint32_t i = last_node + 1; i-- > first_node;) {
     const Graph::Node n = g.nodes()[i];  // a copy: the rule appends nodes
@@ -67,7 +68,7 @@ std::vector<Tensor> grad(Tensor y, std::span<const Tensor> xs, Tensor seed) {
     grads.assign(in.size(), Tensor{});
     // Attribute words move when nodes are appended, so the rule reads a copy.
     const std::span<const int64_t> at = g.attrs_of(n).words();
-    const std::vector<int64_t> words(at.begin(), at.end());
+    words.assign(at.begin(), at.end());
     VjpArgs args{g, Attrs(n.op->attrs, words), in, out, cots, grads, needed};
     n.op->vjp(args);
     if (!g.status().is_ok()) return result;

@@ -34,6 +34,7 @@ void Graph::reset() {
   input_ids_.clear();
   words_.clear();
   leaves_.clear();
+  arrays_.clear();
   custom_vjps_.clear();
   array_leaves_.clear();
   buffers_seen_.clear();
@@ -63,7 +64,7 @@ Tensor Graph::append(const OpDef& op, std::span<const Tensor> in, std::span<cons
   words_.insert(words_.end(), words.begin(), words.end());
   hash_.mix_list(words);
   const auto node_index = static_cast<uint32_t>(nodes_.size());
-  for (const TensorType& t : outputs) values_.push_back({node_index, t, {}});
+  for (const TensorType& t : outputs) values_.push_back({node_index, 0, t});
   nodes_.push_back(n);
   return Tensor(this, n.first_value);
 }
@@ -78,22 +79,33 @@ Tensor Graph::leaf(const OpDef& op, const TensorType& type, Leaf leaf) {
   return t;
 }
 
+uint64_t Graph::place_of(const Array& array) {
+  const uint32_t buffer = buffers_seen_.find_or_insert(reinterpret_cast<uintptr_t>(array.buffer().get()), buffers_seen_.size());
+  return (static_cast<uint64_t>(buffer) << 40) ^ array.offset();
+}
+
+void Graph::set_array(uint32_t id, Array array) {
+  arrays_.push_back(std::move(array));
+  values_[id].array = static_cast<uint32_t>(arrays_.size());
+}
+
 Tensor Graph::input(const Array& array) {
   if (!array.valid()) {
     fail(bad_state("input: the array was never given a value"));
     return {};
   }
-  const auto [known, fresh] = buffers_seen_.try_emplace(array.buffer().get(), buffers_seen_.size());
   // Two leaves may share a buffer: the plan must know, so the canonical number and the offset are part of its key.
-  const uint64_t place = (static_cast<uint64_t>(known->second) << 40) ^ array.offset();
-  auto& candidates = array_leaves_[place];
-  for (uint32_t id : candidates)
-    if (values_[id].type == array.type()) return Tensor(this, id);
+  const uint64_t place = place_of(array);
+  const auto id = static_cast<uint32_t>(values_.size());
+  uint32_t last = array_leaves_.find_or_insert(place, id);
+  for (; last != id; last = leaf_of(last).next) {
+    if (values_[last].type == array.type()) return Tensor(this, last);
+    if (leaf_of(last).next == 0) leaf_of(last).next = id;
+  }
   hash_.mix(place);
-  const Tensor t = leaf(kInputOp, array.type(), {.array = array});
-  candidates.push_back(t.id());
-  values_[t.id()].array = array;
-  return t;
+  leaf(kInputOp, array.type(), {});
+  set_array(id, array);
+  return Tensor(this, id);
 }
 
 Tensor Graph::scalar(double value, DType dtype) {
@@ -123,7 +135,7 @@ void Graph::materialise_scalar(Tensor t) {
   write_scalar(*this, n, h.data());
   auto array = Array::from_host(backend(), h);
   if (!array) return fail(array.status());
-  values_[t.id()].array = *std::move(array);
+  set_array(t.id(), *std::move(array));
 }
 
 Tensor Graph::apply(const OpDef& op, std::span<const Tensor> in, const AttrList& attrs) {
@@ -179,19 +191,18 @@ Status Graph::run_eagerly(const Node& node) {
   }
   std::vector<Array> results;
   TN_RETURN_IF_ERROR(plan->run(*this, order, {}, results));
-  for (size_t i = 0; i < results.size(); ++i) values_[node.first_value + i].array = std::move(results[i]);
+  for (size_t i = 0; i < results.size(); ++i) set_array(node.first_value + static_cast<uint32_t>(i), std::move(results[i]));
   return Status::ok();
 }
 
 Result<std::vector<Array>> Graph::eval(std::span<const Tensor> outputs, std::span<const Update> updates) {
   if (!status_.is_ok()) return status_;
-  std::vector<uint32_t> roots;
-  std::vector<PlanUpdate> targets;
+  roots_.clear();
   Hash128 key = hash_;
   key.mix(outputs.size());
   for (const Tensor& t : outputs) {
     if (!t.valid()) return internal_error("eval: an output is a null tensor");
-    roots.push_back(t.id());
+    roots_.push_back(t.id());
     key.mix(t.id());
   }
   for (const Update& u : updates) {
@@ -199,19 +210,16 @@ Result<std::vector<Array>> Graph::eval(std::span<const Tensor> outputs, std::spa
     if (u.target.type() != values_[u.value.id()].type)
       return invalid("eval: an update of " + to_string(u.target.type()) + " was given a value of " +
                      to_string(values_[u.value.id()].type));
-    const auto known = buffers_seen_.try_emplace(u.target.buffer().get(), buffers_seen_.size()).first;
-    targets.push_back({u.target, u.value.id()});
     key.mix(u.value.id());
-    key.mix(static_cast<uint64_t>(known->second));
-    key.mix(u.target.offset());
+    key.mix(place_of(u.target));
   }
   auto plan = runtime_->find_plan(key);
   if (!plan) {
-    TN_ASSIGN(plan, Plan::make(*this, roots, targets));
+    TN_ASSIGN(plan, Plan::make(*this, roots_, updates));
     runtime_->remember_plan(key, plan);
   }
   std::vector<Array> results;
-  TN_RETURN_IF_ERROR(plan->run(*this, plan->leaf_values(), targets, results));
+  TN_RETURN_IF_ERROR(plan->run(*this, plan->leaf_values(), updates, results));
   return results;
 }
 
@@ -220,14 +228,14 @@ Status Graph::materialise(std::span<const Tensor> ts) {
   std::vector<Tensor> missing;
   for (const Tensor& t : ts) {
     if (!t.valid()) return internal_error("materialise: a tensor is null");
-    if (!values_[t.id()].array.valid() && std::find(missing.begin(), missing.end(), t) == missing.end())
+    if (!has_array(t.id()) && std::find(missing.begin(), missing.end(), t) == missing.end())
       missing.push_back(t);
   }
   ++runtime_->stats().reads;
   if (missing.empty()) return Status::ok();
   TN_ASSIGN(auto arrays, eval(missing));
   for (size_t i = 0; i < missing.size(); ++i) {
-    values_[missing[i].id()].array = std::move(arrays[i]);
+    set_array(missing[i].id(), std::move(arrays[i]));
     hash_.mix(0x6d61746572ull ^ missing[i].id());  // from here on this value is a leaf
   }
   return Status::ok();
@@ -235,7 +243,7 @@ Status Graph::materialise(std::span<const Tensor> ts) {
 
 Result<HostArray> Graph::to_host(Tensor t) {
   TN_RETURN_IF_ERROR(materialise({&t, 1}));
-  return values_[t.id()].array.to_host();
+  return array_of(t.id()).to_host();
 }
 
 Result<double> Graph::value(Tensor t) {

@@ -5,11 +5,11 @@
 #include <functional>
 #include <span>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "core/base/hash.h"
 #include "core/base/status.h"
+#include "core/base/step_table.h"
 #include "core/graph/op.h"
 #include "core/tensor/array.h"
 
@@ -108,18 +108,22 @@ class Graph {
   };
   struct Value {
     uint32_t node;
+    uint32_t array;  // see array_of()
     TensorType type;
-    Array array;  // set once evaluated (eager mode, to_host): a leaf for later plans
   };
   struct Leaf {
-    Array array = {};       // arrays
-    double number = 0;  // floating scalars
+    double number = 0;    // floating scalars
     int64_t integer = 0;  // integer scalars and keys
     uint32_t value = 0;
+    uint32_t next = 0;  // another array leaf at the same place, of another type; 0: none
   };
   std::span<const Node> nodes() const { return nodes_; }
   const Node& node_of(uint32_t value) const { return nodes_[values_[value].node]; }
   const Value& value_at(uint32_t id) const { return values_[id]; }
+  // The array that an input is, or that a value was once evaluated to (eager mode, to_host), which makes it a leaf for
+  // later plans.
+  bool has_array(uint32_t id) const { return values_[id].array != 0; }
+  const Array& array_of(uint32_t id) const { return arrays_[values_[id].array - 1]; }
   size_t value_count() const { return values_.size(); }
   std::span<const uint32_t> inputs_of(const Node& n) const { return {input_ids_.data() + n.first_input, n.n_in}; }
   Attrs attrs_of(const Node& n) const { return {n.op->attrs, {words_.data() + n.first_word, n.n_words}}; }
@@ -136,8 +140,12 @@ class Graph {
  private:
   friend class Tensor;
   Tensor leaf(const OpDef& op, const TensorType& type, Leaf leaf);
+  Leaf& leaf_of(uint32_t value) { return leaves_[static_cast<size_t>(leaf_index(node_of(value)))]; }
+  // Where an array lies: the canonical number of its buffer, and its offset.
+  uint64_t place_of(const Array& array);
   Tensor append(const OpDef& op, std::span<const Tensor> in, std::span<const int64_t> words,
                 std::span<const TensorType> outputs);
+  void set_array(uint32_t id, Array array);
   Status run_eagerly(const Node& node);
   void materialise_scalar(Tensor t);
 
@@ -147,11 +155,12 @@ class Graph {
   std::vector<uint32_t> input_ids_;
   std::vector<int64_t> words_;
   std::vector<Leaf> leaves_;
+  std::vector<Array> arrays_;
   std::vector<CustomVjp> custom_vjps_;
   std::vector<TensorType> inferred_, in_types_;  // reused between calls
-  // Canonical numbers of the buffers met, and the leaves at each place in them: aliasing is part of the plan key.
-  std::unordered_map<const Buffer*, size_t> buffers_seen_;
-  std::unordered_map<uint64_t, std::vector<uint32_t>> array_leaves_;
+  std::vector<uint32_t> roots_;
+  // Canonical numbers of the buffers met, and the first leaf at each place in them: aliasing is part of the plan key.
+  StepTable buffers_seen_, array_leaves_;
   std::string scope_;
   Status status_;
   Hash128 hash_;

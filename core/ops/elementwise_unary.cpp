@@ -153,7 +153,8 @@ struct Relu {  // NaN stays NaN
   static A f(A x) {
     return x < 0 ? A{0} : x;
   }
-  static Tensor d(Tensor x, Tensor, Tensor g) { return keep_where(greater(x, constant_like(x, 0)), g); }
+  // By the result, which is kept for other readers anyway: y > 0 where x > 0.
+  static Tensor d(Tensor, Tensor y, Tensor g) { return keep_where(greater(y, constant_like(y, 0)), g); }
 };
 struct Sin {
   static constexpr std::string_view id = "sin/1";

@@ -3,6 +3,7 @@
 #include "core/ops/index.h"
 
 #include "core/ops/dense.h"
+#include "core/ops/elementwise.h"
 #include "core/ops/families.h"
 #include "core/ops/sample_values.h"
 #include "core/ops/shape.h"
@@ -210,9 +211,17 @@ Status plain_take(const KernelArgs& a) {
   return Status::ok();
 }
 void vjp_take(VjpArgs& a) {
-  if (a.needed[0])
-    a.grads[0] =
-        put_along_axis_add(zeros_like(a.in[0]), a.in[1], a.cotangents[0], axis_of(a.attrs, a.in[0].rank()));
+  if (!a.needed[0]) return;
+  const Tensor x = a.in[0], idx = a.in[1], g = a.cotangents[0];
+  const int axis = axis_of(a.attrs, x.rank());
+  if (idx.dim(axis) == 1) {  // one element a line: element-wise, so that it can be fused
+    Shape along(Dims::filled(x.rank(), 1));
+    along[axis] = x.dim(axis);
+    const Tensor place = reshape(arange(x.graph(), x.dim(axis), idx.dtype()), along);
+    a.grads[0] = where(equal(place, idx), g, constant_like(g, 0));
+    return;
+  }
+  a.grads[0] = put_along_axis_add(zeros_like(x), idx, g, axis);
 }
 std::vector<Sample> take_samples() {
   return {{{sample_f64({2, 4}, -1, 1), sample_i64({3, 1, 1, 0, 2, 0}, {2, 3})}, AttrList().i(1)},

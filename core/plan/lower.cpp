@@ -1,6 +1,7 @@
 // From a program to a plan: views become addresses, clusters become kernels, values get a place in memory.
 #include <algorithm>
 #include <map>
+#include <optional>
 
 #include "core/plan/plan.h"
 #include "core/runtime.h"
@@ -9,7 +10,7 @@ namespace tenon {
 
 class Lowering {
  public:
-  Lowering(const Graph& g, std::span<const PlanUpdate> updates)
+  Lowering(const Graph& g, std::span<const Update> updates)
       : graph_(g), backend_(g.backend()), options_(g.runtime().options()), updates_(updates),
         plan_(std::make_shared<Plan>()) {}
 
@@ -17,9 +18,9 @@ class Lowering {
     program_ = Program::extract(graph_, roots, updates_);
     if (options_.pass_cse) eliminate_common_subexpressions(program_);
     if (options_.pass_simplify) simplify(program_, graph_);
-    if (options_.pass_fuse) fuse(program_, backend_);
+    if (options_.pass_fuse) fuse(program_, backend_, options_.pass_rows, options_.pass_joins);
     place_leaves();
-    TN_RETURN_IF_ERROR(emit_nodes());
+    for (const std::vector<int>& piece : schedule(program_)) TN_RETURN_IF_ERROR(emit(piece));
     TN_RETURN_IF_ERROR(bind_roots());
     TN_RETURN_IF_ERROR(bind_updates());
     TN_RETURN_IF_ERROR(finish());
@@ -50,7 +51,7 @@ class Lowering {
     std::unique_ptr<Kernel> kernel;
     std::vector<Access> in, out;
     int scratch = -1;  // storage
-    bool elementwise = false;
+    std::optional<Shape> over;   // elements of outputs of this shape depend on the same elements of inputs of it
     bool adds_to_first = false;  // its output is its first input, but for what it adds
     std::string label;
   };
@@ -84,25 +85,6 @@ class Lowering {
     }
   }
 
-  // Nodes in order; a cluster at the position of its last member.
-  Status emit_nodes() {
-    std::map<int, int> left;
-    for (const Program::Node& n : program_.nodes)
-      if (!n.dead && n.cluster >= 0) ++left[n.cluster];
-    std::map<int, std::vector<int>> members;
-    for (size_t i = 0; i < program_.nodes.size(); ++i) {
-      const Program::Node& n = program_.nodes[i];
-      if (n.dead) continue;
-      if (n.cluster < 0) {
-        TN_RETURN_IF_ERROR(emit({static_cast<int>(i)}));
-        continue;
-      }
-      members[n.cluster].push_back(static_cast<int>(i));
-      if (--left[n.cluster] == 0) TN_RETURN_IF_ERROR(emit(members[n.cluster]));
-    }
-    return Status::ok();
-  }
-
   bool emit_view(const Program::Node& n) {
     if (!n.op->view) return false;
     const int in = n.in[0], out = n.out[0];
@@ -113,23 +95,22 @@ class Lowering {
     return true;
   }
 
-  // Whether somebody outside `nodes` reads value v.
-  std::vector<uint8_t> used_outside(const std::vector<int>& nodes) {
+  // Whether somebody who is not of the value's own cluster reads it, be it through a view.
+  bool used_outside(int v) {
     if (uses_.empty()) {
       uses_.resize(program_.values.size());
       for (size_t i = 0; i < program_.nodes.size(); ++i)
         if (!program_.nodes[i].dead)
-          for (int v : program_.nodes[i].in) uses_[idx(v)].push_back(static_cast<int>(i));
-      for (int v : program_.roots) uses_[idx(v)].push_back(-1);
-      for (int v : program_.updates) uses_[idx(v)].push_back(-1);
+          for (int in : program_.nodes[i].in) uses_[idx(in)].push_back(static_cast<int>(i));
+      for (int root : program_.roots) uses_[idx(root)].push_back(-1);
+      for (int update : program_.updates) uses_[idx(update)].push_back(-1);
     }
-    std::vector<uint8_t> result;
-    for (int n : nodes)
-      result.push_back(std::any_of(uses_[idx(program_.nodes[idx(n)].out[0])].begin(),
-                                   uses_[idx(program_.nodes[idx(n)].out[0])].end(), [&](int user) {
-                                     return std::find(nodes.begin(), nodes.end(), user) == nodes.end();
-                                   }));
-    return result;
+    return std::any_of(uses_[idx(v)].begin(), uses_[idx(v)].end(), [&](int user) {
+      if (user < 0) return true;
+      const Program::Node& n = program_.nodes[idx(user)];
+      if (program_.is_row_view(n.out[0])) return used_outside(n.out[0]);
+      return !program_.reads_inside(n, v);
+    });
   }
 
   Status emit(const std::vector<int>& nodes) {
@@ -140,39 +121,38 @@ class Lowering {
     std::map<int, int> input_index, node_index;
     std::string label;
     const bool cluster = first.cluster >= 0;
-    for (size_t k = 0; k < nodes.size(); ++k) {
-      const Program::Node& n = program_.nodes[idx(nodes[k])];
-      PieceNode m{.op = n.op->id, .plain = n.op->plain, .attrs = n.attrs(), .inputs = {}, .outputs = {}};
-      for (int v : n.in) {
-        if (const auto at = node_index.find(v); at != node_index.end()) {
-          m.inputs.push_back(~at->second);
-          continue;
-        }
-        if (const auto at = input_index.find(v); cluster && at != input_index.end()) {
-          m.inputs.push_back(at->second);
-          continue;
-        }
-        input_index[v] = static_cast<int>(inputs.size());
-        m.inputs.push_back(static_cast<int>(inputs.size()));
-        inputs.push_back(v);
-        piece.inputs.push_back(layout(v));
-      }
+    const auto add_node = [&](const Program::Node& n, std::vector<int> in) {
+      PieceNode m{.op = n.op->id, .plain = n.op->plain, .attrs = n.attrs(), .inputs = std::move(in), .outputs = {}};
       for (int v : n.out) m.outputs.push_back(type(v));
-      node_index[n.out[0]] = static_cast<int>(k);
-      label += (k ? "+" : "") + std::string(n.op->name());
+      node_index[n.out[0]] = static_cast<int>(piece.nodes.size());
+      label += (piece.nodes.empty() ? "" : "+") + std::string(n.op->name());
       piece.nodes.push_back(std::move(m));
-    }
-    if (nodes.size() == 1) {
-      for (size_t k = 0; k < first.out.size(); ++k) {
-        piece.outputs.push_back({0, static_cast<int>(k)});
-        outputs.push_back(first.out[k]);
+    };
+    const auto operand = [&](const Program::Node& n, int v, const auto& self) -> int {
+      if (const auto at = node_index.find(v); at != node_index.end()) return ~at->second;
+      if (program_.reads_inside(n, v)) {  // a view of one of the piece's own values
+        const Program::Node& view = program_.nodes[idx(program_.values[idx(v)].producer)];
+        add_node(view, {self(n, view.in[0], self)});
+        return ~node_index.at(v);
       }
-    } else {
-      const auto outside = used_outside(nodes);
-      for (size_t k = 0; k < nodes.size(); ++k)
-        if (outside[k]) {
-          piece.outputs.push_back({static_cast<int>(k), 0});
-          outputs.push_back(program_.nodes[idx(nodes[k])].out[0]);
+      if (const auto at = input_index.find(v); cluster && at != input_index.end()) return at->second;
+      input_index[v] = static_cast<int>(inputs.size());
+      inputs.push_back(v);
+      piece.inputs.push_back(layout(v));
+      return input_index[v];
+    };
+    for (int i : nodes) {
+      const Program::Node& n = program_.nodes[idx(i)];
+      std::vector<int> operands;
+      for (int v : n.in) operands.push_back(operand(n, v, operand));
+      add_node(n, std::move(operands));
+    }
+    for (int i : nodes) {
+      const Program::Node& n = program_.nodes[idx(i)];
+      for (size_t k = 0; k < n.out.size(); ++k)
+        if (nodes.size() == 1 || used_outside(n.out[k])) {
+          piece.outputs.push_back({node_index.at(n.out[0]), static_cast<int>(k)});
+          outputs.push_back(n.out[k]);
         }
     }
     std::vector<Access> in;
@@ -186,17 +166,33 @@ class Lowering {
     for (int v : outputs) places_[idx(v)] = {new_temp(type(v)), 0, type(v).shape.strides()};
     std::vector<Access> out;
     for (int v : outputs) out.push_back(access(v));
-    TN_RETURN_IF_ERROR(add_step(piece, std::move(in), std::move(out), first.op->elementwise, std::move(label)));
+    std::optional<Shape> over;
+    if (cluster || first.op->elementwise) over = iterated(piece);
+    TN_RETURN_IF_ERROR(add_step(piece, std::move(in), std::move(out), std::move(over), std::move(label)));
     steps_.back().adds_to_first = first.op == find_op("scatter_add/1");
     return Status::ok();
   }
 
-  Status add_step(const Piece& piece, std::vector<Access> in, std::vector<Access> out, bool elementwise,
+  // What a fused piece iterates over: the largest shape in it.
+  static Shape iterated(const Piece& piece) {
+    Shape full = piece.output_type(0).shape;
+    const auto consider = [&](const Shape& s) {
+      if (s.numel() > full.numel()) full = s;
+    };
+    for (const PieceNode& n : piece.nodes) {
+      consider(n.outputs[0].shape);
+      for (int i : n.inputs)
+        if (i >= 0 && n.op != "concat/1") consider(piece.inputs[static_cast<size_t>(i)].shape);
+    }
+    return full;
+  }
+
+  Status add_step(const Piece& piece, std::vector<Access> in, std::vector<Access> out, std::optional<Shape> over,
                   std::string label) {
     auto kernel = backend_.compile(piece);
     if (!kernel) return std::move(kernel).status().at(label);
     PendingStep s{.kernel = std::move(kernel).value(), .in = std::move(in), .out = std::move(out), .scratch = -1,
-                  .elementwise = elementwise, .label = std::move(label)};
+                  .over = std::move(over), .label = std::move(label)};
     if (const size_t bytes = s.kernel->scratch_bytes(); bytes > 0) s.scratch = new_storage(Where::temp, 0, bytes);
     for (const Access& a : s.in) storages_[idx(a.storage)].last = step_count();
     steps_.push_back(std::move(s));
@@ -218,7 +214,7 @@ class Lowering {
                            .outputs = {TensorType{to.layout.dtype, to.layout.shape}}});
     piece.inputs = {from.layout};
     piece.outputs = {{0, 0}};
-    return add_step(piece, {from}, {to}, false, "copy");
+    return add_step(piece, {from}, {to}, std::nullopt, "copy");
   }
 
   // The whole of one temp block, so that the block itself may lie in a result or target.
@@ -266,7 +262,7 @@ class Lowering {
         const bool same_elements = leaf.offset() == target.offset() && leaf.size_bytes() == target.size_bytes() &&
                                    a.byte_offset == 0 && a.layout.contiguous() && a.layout.dtype == target.dtype() &&
                                    a.layout.shape == type(v).shape;
-        const bool readable = step.elementwise || (step.adds_to_first && &a == step.in.data());
+        const bool readable = step.over == type(v).shape || (step.adds_to_first && &a == step.in.data());
         if (s != producer || !readable || !same_elements || ++overlapping > 1) return false;
       }
     }
@@ -308,10 +304,9 @@ class Lowering {
   void share_dying_inputs() {
     for (int s = 0; s < step_count(); ++s) {
       PendingStep& step = steps_[idx(s)];
-      if (!step.elementwise) continue;
       for (const Access& o : step.out) {
         Storage& out = storages_[idx(o.storage)];
-        if (out.where != Where::temp) continue;
+        if (out.where != Where::temp || step.over != o.layout.shape) continue;
         for (const Access& a : step.in) {
           const int root = resolve(a.storage);
           Storage& in = storages_[idx(root)];
@@ -369,9 +364,13 @@ class Lowering {
       plan_->steps_.push_back(std::move(step));
     }
     plan_->leaf_ids_ = program_.leaf_ids;
-    plan_->scalar_ids_ = program_.scalar_ids;
     if (!program_.scalar_ids.empty()) {
       plan_->scalar_staging_.resize(program_.scalar_ids.size() * 8);
+      for (uint32_t i = 0; i < program_.scalar_ids.size(); ++i) {
+        const Graph::Node& n = graph_.node_of(program_.scalar_ids[i]);
+        if (n.op == &kConstantOp) write_scalar(graph_, n, plan_->scalar_staging_.data() + i * 8);
+        else plan_->runtime_scalars_.push_back({i, program_.scalar_ids[i]});
+      }
       TN_ASSIGN(void* p, backend_.allocate(plan_->scalar_staging_.size()));
       plan_->scalars_ = std::make_shared<Buffer>(backend_, p, plan_->scalar_staging_.size());
     }
@@ -381,7 +380,7 @@ class Lowering {
   const Graph& graph_;
   Backend& backend_;
   const RuntimeOptions& options_;
-  std::span<const PlanUpdate> updates_;
+  std::span<const Update> updates_;
   std::shared_ptr<Plan> plan_;
   Program program_;
   std::vector<Storage> storages_;
@@ -392,7 +391,7 @@ class Lowering {
 };
 
 Result<std::shared_ptr<Plan>> Plan::make(const Graph& g, std::span<const uint32_t> roots,
-                                         std::span<const PlanUpdate> updates) {
+                                         std::span<const Update> updates) {
   return Lowering(g, updates).run(roots);
 }
 

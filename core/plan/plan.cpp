@@ -10,7 +10,7 @@ size_t Plan::host_bytes() const {
   return n;
 }
 
-Status Plan::run(const Graph& g, std::span<const uint32_t> leaves, std::span<const PlanUpdate> updates,
+Status Plan::run(const Graph& g, std::span<const uint32_t> leaves, std::span<const Update> updates,
                  std::vector<Array>& results) {
   Runtime& rt = g.runtime();
   Backend& backend = rt.backend();
@@ -20,18 +20,18 @@ Status Plan::run(const Graph& g, std::span<const uint32_t> leaves, std::span<con
   TN_ASSIGN(void* arena, rt.arena(arena_bytes_));
   bases_.push_back(arena);
   bases_.push_back(scalars_ ? scalars_->data() : nullptr);
-  for (uint32_t id : leaves) bases_.push_back(g.value_at(id).array.data());
+  for (uint32_t id : leaves) bases_.push_back(g.array_of(id).data());
   results.clear();
   for (const TensorType& t : root_types_) {
     TN_ASSIGN(Array a, Array::allocate(backend, t.dtype, t.shape));
     bases_.push_back(a.data());
     results.push_back(std::move(a));
   }
-  for (const PlanUpdate& u : updates) bases_.push_back(u.target.data());
+  for (const Update& u : updates) bases_.push_back(u.target.data());
 
   if (scalars_) {
-    for (size_t i = 0; i < scalar_ids_.size(); ++i)
-      write_scalar(g, g.node_of(scalar_ids_[i]), scalar_staging_.data() + i * 8);
+    for (const Scalar& s : runtime_scalars_)
+      write_scalar(g, g.node_of(s.value), scalar_staging_.data() + s.slot * 8);
     TN_RETURN_IF_ERROR(backend.upload(scalars_->data(), scalar_staging_.data(), scalar_staging_.size()));
   }
 

@@ -16,11 +16,11 @@ class Plan {
  public:
   // Compiles what `roots` and `updates` need of the graph for the graph's backend.
   static Result<std::shared_ptr<Plan>> make(const Graph& g, std::span<const uint32_t> roots,
-                                            std::span<const PlanUpdate> updates);
+                                            std::span<const Update> updates);
 
   // Runs on a graph of the same structure. `leaves` are graph values in the plan's order (leaf_values() of the graph it
   // was made from, or their counterparts); `results` gets one new array per root.
-  Status run(const Graph& g, std::span<const uint32_t> leaves, std::span<const PlanUpdate> updates,
+  Status run(const Graph& g, std::span<const uint32_t> leaves, std::span<const Update> updates,
              std::vector<Array>& results);
 
   std::span<const uint32_t> leaf_values() const { return leaf_ids_; }
@@ -43,7 +43,11 @@ class Plan {
  private:
   friend class Lowering;
   std::vector<Step> steps_;
-  std::vector<uint32_t> leaf_ids_, scalar_ids_;
+  std::vector<uint32_t> leaf_ids_;
+  struct Scalar {
+    uint32_t slot, value;  // in scalar_staging_, of 8 bytes; graph value
+  };
+  std::vector<Scalar> runtime_scalars_;  // constants are in the staging memory for good
   std::vector<TensorType> root_types_;
   size_t n_updates_ = 0;
   size_t arena_bytes_ = 0;

@@ -2,20 +2,20 @@
 
 namespace tenon {
 
-Program Program::extract(const Graph& g, std::span<const uint32_t> roots, std::span<const PlanUpdate> updates) {
+Program Program::extract(const Graph& g, std::span<const uint32_t> roots, std::span<const Update> updates) {
   Program p;
   const auto nodes = g.nodes();
   // Backward sweep: which nodes are needed. Ids are topological.
   std::vector<uint8_t> needed(nodes.size(), 0);
   uint32_t last = 0;
   const auto need = [&](uint32_t id) {
-    const Graph::Value& v = g.value_at(id);
-    if (v.array.valid()) return;
-    needed[v.node] = 1;
-    last = std::max(last, v.node);
+    if (g.has_array(id)) return;
+    const uint32_t node = g.value_at(id).node;
+    needed[node] = 1;
+    last = std::max(last, node);
   };
   for (uint32_t id : roots) need(id);
-  for (const PlanUpdate& u : updates) need(u.value);
+  for (const Update& u : updates) need(u.value.id());
   for (uint32_t i = last + 1; i-- > 0 && !nodes.empty();)
     if (needed[i])
       for (uint32_t id : g.inputs_of(nodes[i])) need(id);
@@ -25,11 +25,11 @@ Program Program::extract(const Graph& g, std::span<const uint32_t> roots, std::s
     if (local[id] >= 0) return local[id];
     const Graph::Value& v = g.value_at(id);
     Value w{.type = v.type, .graph_id = id};
-    if (v.array.valid()) {
+    if (g.has_array(id)) {
       w.kind = Kind::array;
       w.leaf = static_cast<int>(p.leaf_ids.size());
       p.leaf_ids.push_back(id);
-      p.leaf_arrays.push_back(v.array);
+      p.leaf_arrays.push_back(g.array_of(id));
     } else {
       w.kind = Kind::scalar;
       w.leaf = static_cast<int>(p.scalar_ids.size());
@@ -60,8 +60,22 @@ Program Program::extract(const Graph& g, std::span<const uint32_t> roots, std::s
     p.nodes.push_back(std::move(m));
   }
   for (uint32_t id : roots) p.roots.push_back(value_of(id));
-  for (const PlanUpdate& u : updates) p.updates.push_back(value_of(u.value));
+  for (const Update& u : updates) p.updates.push_back(value_of(u.value.id()));
   return p;
+}
+
+bool Program::is_row_view(int v) const {
+  const Value& x = values[static_cast<size_t>(v)];
+  if (x.kind != Kind::computed) return false;
+  const std::string_view op = nodes[static_cast<size_t>(x.producer)].op->id;
+  return op == "reshape/1" || op == "squeeze/1" || op == "unsqueeze/1" || op == "broadcast_to/1";
+}
+
+bool Program::reads_inside(const Node& n, int v) const {
+  if (n.cluster < 0) return false;
+  while (is_row_view(v)) v = nodes[static_cast<size_t>(values[static_cast<size_t>(v)].producer)].in[0];
+  const Value& x = values[static_cast<size_t>(v)];
+  return x.kind == Kind::computed && nodes[static_cast<size_t>(x.producer)].cluster == n.cluster;
 }
 
 void Program::replace_and_sweep(const std::vector<int>& forward) {

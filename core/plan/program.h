@@ -7,12 +7,6 @@
 
 namespace tenon {
 
-// An update of an evaluation: the array at `target` takes the value with this graph id.
-struct PlanUpdate {
-  Array target;
-  uint32_t value;
-};
-
 struct Program {
   struct Node {
     const OpDef* op;
@@ -41,7 +35,12 @@ struct Program {
   std::vector<int> updates;          // values
 
   // The part of the graph that the roots and updates need. Values already computed (Value::array) are leaves.
-  static Program extract(const Graph& g, std::span<const uint32_t> roots, std::span<const PlanUpdate> updates);
+  static Program extract(const Graph& g, std::span<const uint32_t> roots, std::span<const Update> updates);
+
+  // Whether v only gives another value another shape: reshape, squeeze, unsqueeze, broadcast_to.
+  bool is_row_view(int v) const;
+  // Whether node n, of a cluster, reads v as a value of that same cluster, be it through such views.
+  bool reads_inside(const Node& n, int v) const;
 
   // Follows `forward` (value -> replacement) in all uses, then marks nodes that nothing needs any more.
   void replace_and_sweep(const std::vector<int>& forward);
@@ -50,6 +49,10 @@ struct Program {
 // Passes. Each keeps every root's bits.
 void eliminate_common_subexpressions(Program& p);
 void simplify(Program& p, const Graph& g);
-void fuse(Program& p, const Backend& backend);
+// `rows`: with folds along rows; `joins`: reading joined vectors part by part.
+void fuse(Program& p, const Backend& backend, bool rows, bool joins);
+
+// Nodes that run as one piece (ascending), in an order in which everything is computed before it is read.
+std::vector<std::vector<int>> schedule(const Program& p);
 
 }  // namespace tenon

@@ -70,6 +70,7 @@ Call::Call(Instance& inst, Graph* g, const CallInfo& where, ModelService* servic
   ctx_.lr = info.lr;
   ctx_.device_type = TN_DEVICE_CPU;
   ctx_.n_samples = inst.table_rows;
+  handles_.reserve(64);  // one allocation for what most callbacks make
   if (graph) ctx_.key = handle(graph->key(info.key));
 }
 

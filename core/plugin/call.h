@@ -96,6 +96,7 @@ class Call {
   int32_t fail(Status s);  // keeps the first; returns its code
   // The first error of the callback or of the graph under it.
   Status status() const;
+  bool is_ok() const { return status_.is_ok() && (!graph || graph->status().is_ok()); }
   // The outcome of a callback that returned `code`, with the plugin's name in front.
   Status outcome(int32_t code) const;
 

@@ -92,15 +92,16 @@ Result<std::vector<NamedTensor>> Instance::arrange(std::span<const NamedTensor> 
       const bool constant = (r.flags & TN_ROLE_CONSTANT) && is_floating(in.value.dtype());
       found.push_back({in.name, constant ? stop_gradient(in.value) : in.value});
     }
-    const std::string role = who() + ": role '" + std::string(r.name) + "'";
-    const std::string help = TN_HAS(&r, help) ? " (" + std::string(r.help) + ")" : "";
-    if (found.empty() && !(r.flags & TN_ROLE_OPTIONAL)) return invalid(role + help + " is not bound to anything");
+    const auto help = [&] { return TN_HAS(&r, help) ? " (" + std::string(r.help) + ")" : ""; };
+    const auto role = [&] { return who() + ": role '" + std::string(r.name) + "'"; };
+    if (found.empty() && !(r.flags & TN_ROLE_OPTIONAL)) return invalid(role() + help() + " is not bound to anything");
     for (const NamedTensor& f : found) {
-      const std::string is = " is bound to a tensor of " + to_string(TensorType{f.value.dtype(), f.value.shape()});
-      if (TN_COVERS(&r, dtype_class) && !fits_class(r.dtype_class, f.value.dtype()))
-        return invalid(role + is + "; it wants " + class_name(r.dtype_class) + " type" + help);
-      if (TN_HAS(&r, ranks) && !(r.ranks & TN_RANK(f.value.rank())))
-        return invalid(role + is + "; it wants rank " + ranks_text(r.ranks) + help);
+      const auto refuse = [&](const std::string& wanted) {
+        return invalid(role() + " is bound to a tensor of " + to_string(TensorType{f.value.dtype(), f.value.shape()}) +
+                       "; it wants " + wanted + help());
+      };
+      if (TN_COVERS(&r, dtype_class) && !fits_class(r.dtype_class, f.value.dtype())) return refuse(class_name(r.dtype_class) + " type");
+      if (TN_HAS(&r, ranks) && !(r.ranks & TN_RANK(f.value.rank()))) return refuse("rank " + ranks_text(r.ranks));
     }
     if (repeated) many.insert(many.end(), found.begin(), found.end());
     else out.push_back({r.name, found.empty() ? Tensor{} : found[0].value});

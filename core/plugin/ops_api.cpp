@@ -1,4 +1,5 @@
 // "tenon.ops/1": the engine's operations for plugins, by id and with named attributes.
+#include <array>
 #include <bit>
 #include <cstring>
 
@@ -11,7 +12,7 @@ namespace {
 
 // Every function of the table that builds needs a graph; outside one it records why.
 bool building(Call& call, const char* what) {
-  if (call.graph) return call.status().is_ok();
+  if (call.graph) return call.is_ok();
   call.fail(invalid(std::string(what) + ": tensors can only be made while a graph is being built"));
   return false;
 }
@@ -20,22 +21,21 @@ const tn_op* find(const tn_host*, const char* id) {
   return id ? reinterpret_cast<const tn_op*>(find_op(id)) : nullptr;
 }
 
-std::string words(const OpDef& op, const char* text) { return std::string(op.name()) + ": attribute '" + text + "' "; }
+std::string words(const OpDef& op, std::string_view name) {
+  return std::string(op.name()) + ": attribute '" + std::string(name) + "' ";
+}
 
 // Named attributes into the op's own order; those left out take their defaults.
 Result<AttrList> attributes(const OpDef& op, const tn_attr* attrs, uint32_t n) {
   AttrList list;
-  for (uint32_t i = 0; i < n; ++i) {
-    const bool known = attrs[i].name && std::any_of(op.attrs.begin(), op.attrs.end(), [&](const AttrSpec& s) { return s.name == attrs[i].name; });
-    if (!known) return invalid(words(op, attrs[i].name ? attrs[i].name : "(null)") + "is not one of this op");
-  }
+  std::array<bool, 64> used{};
+  if (n > used.size()) return invalid(std::string(op.name()) + ": got " + std::to_string(n) + " attributes");
   for (const AttrSpec& spec : op.attrs) {
     const tn_value* v = nullptr;
     for (uint32_t i = 0; i < n; ++i)
-      if (spec.name == attrs[i].name) v = &attrs[i].value;
-    const std::string name(spec.name);
+      if (attrs[i].name && spec.name == attrs[i].name) v = &attrs[i].value, used[i] = true;
     if (!v) {
-      if (spec.required) return invalid(words(op, name.c_str()) + "is required");
+      if (spec.required) return invalid(words(op, spec.name) + "is required");
       if (spec.kind == AttrKind::i64) list.i(spec.i);
       else if (spec.kind == AttrKind::f64) list.f(spec.f);
       else list.ints({});
@@ -44,7 +44,7 @@ Result<AttrList> attributes(const OpDef& op, const tn_attr* attrs, uint32_t n) {
     const bool number = v->type == TN_VALUE_I64 || v->type == TN_VALUE_BOOL;
     switch (spec.kind) {
       case AttrKind::i64:
-        if (!number) return invalid(words(op, name.c_str()) + "must be an integer");
+        if (!number) return invalid(words(op, spec.name) + "must be an integer");
         if (spec.name == "dtype") {
           TN_ASSIGN(const DType t, dtype_from_abi(v->as.i64));
           list.i(static_cast<int64_t>(t));
@@ -53,16 +53,18 @@ Result<AttrList> attributes(const OpDef& op, const tn_attr* attrs, uint32_t n) {
         }
         break;
       case AttrKind::f64:
-        if (v->type != TN_VALUE_F64 && !number) return invalid(words(op, name.c_str()) + "must be a number");
+        if (v->type != TN_VALUE_F64 && !number) return invalid(words(op, spec.name) + "must be a number");
         list.f(number ? static_cast<double>(v->as.i64) : v->as.f64);
         break;
       case AttrKind::ints:
         if (v->type == TN_VALUE_I64) list.ints({&v->as.i64, 1});
         else if (v->type == TN_VALUE_I64S && v->count <= kMaxRank) list.ints({v->as.i64s, v->count});
-        else return invalid(words(op, name.c_str()) + "must be a list of at most 8 integers");
+        else return invalid(words(op, spec.name) + "must be a list of at most 8 integers");
         break;
     }
   }
+  for (uint32_t i = 0; i < n; ++i)
+    if (!used[i]) return invalid(words(op, attrs[i].name ? attrs[i].name : "(null)") + "is not one of this op");
   return list;
 }
 
@@ -75,10 +77,12 @@ int32_t apply(tn_ctx* ctx, const tn_op* op, const tn_tensor* in, uint32_t n_in, 
   const OpDef& def = *reinterpret_cast<const OpDef*>(op);
   if (n_out > static_cast<uint32_t>(def.n_out))
     return call.fail(invalid(std::string(def.name()) + ": has " + std::to_string(def.n_out) + " outputs, " + std::to_string(n_out) + " were asked for"));
-  std::vector<Tensor> inputs;
+  std::array<Tensor, 8> few;  // spares an allocation for all but joins of many
+  std::vector<Tensor> many(n_in > few.size() ? n_in : 0);
+  const std::span<Tensor> inputs = many.empty() ? std::span<Tensor>(few).first(n_in) : std::span<Tensor>(many);
   for (uint32_t i = 0; i < n_in; ++i) {
-    inputs.push_back(call.tensor(in[i]));
-    if (!inputs.back().valid())
+    inputs[i] = call.tensor(in[i]);
+    if (!inputs[i].valid())
       return call.status().is_ok() ? call.fail(invalid(std::string(def.name()) + ": input " + std::to_string(i) + " is null")) : to_abi(call.status());
   }
   auto list = attributes(def, attrs, n_attrs);

@@ -1,6 +1,7 @@
 // Tile programs: a fused chain gives the bits of its operations one by one, however its inputs are laid out.
 #include <cmath>
 
+#include "core/graph/op.h"
 #include "tests/cpu/harness.h"
 
 namespace tenon::test {
@@ -79,7 +80,7 @@ Chain random_chain(Random& random, const Shape& shape, DType t, int length) {
 }
 
 // The chain's nodes one by one, every inner value in memory.
-std::vector<HostArray> one_by_one(Backend& backend, Chain& c) {
+std::vector<HostArray> one_by_one(Backend& backend, Chain& c, bool all_tiles = true) {
   std::vector<Operand> results;
   results.reserve(c.piece.nodes.size());
   for (const PieceNode& n : c.piece.nodes) {
@@ -96,7 +97,7 @@ std::vector<HostArray> one_by_one(Backend& backend, Chain& c) {
     single.nodes = {alone};
     single.outputs = {{0, 0}};
     Ran ran = run(backend, single, in);
-    CHECK(ran.kernel.starts_with("tile:"));
+    if (all_tiles) CHECK(ran.kernel.starts_with("tile:"));
     Operand& r = results.emplace_back();
     r.layout = Layout(n.outputs[0]);
     r.memory.assign(ran.out[0].data(), ran.out[0].data() + ran.out[0].size_bytes());
@@ -105,6 +106,17 @@ std::vector<HostArray> one_by_one(Backend& backend, Chain& c) {
   std::vector<HostArray> out;
   for (const Piece::Output& o : c.piece.outputs) out.push_back(dense(results[static_cast<size_t>(o.node)]));
   return out;
+}
+
+void check_on_threads(Backend& backend, Chain& c, const std::vector<HostArray>& expected) {
+  for (const int threads : {2, 1, 3}) {
+    backend.set_threads(threads);
+    const Ran fused = run(backend, c.piece, c.pointers());
+    CAPTURE(threads);
+    CHECK(fused.kernel.starts_with("tile:"));
+    for (size_t i = 0; i < expected.size(); ++i) CHECK(same_bits(fused.out[i], expected[i]));
+  }
+  backend.set_threads(2);
 }
 
 TEST_CASE("fused chains equal their operations one by one, bit for bit") {
@@ -119,17 +131,162 @@ TEST_CASE("fused chains equal their operations one by one, bit for bit") {
     Chain c = random_chain(random, shape, t, static_cast<int>(random.integer(1, 12)));
     CAPTURE(trial, to_string(shape), std::string(name_of(t)), c.piece.nodes.size());
     const auto expected = one_by_one(*backend, c);
-    const Ran fused = run(*backend, c.piece, c.pointers());
-    CHECK(fused.kernel.starts_with("tile:"));
-    for (size_t i = 0; i < expected.size(); ++i) CHECK(same_bits(fused.out[i], expected[i]));
-    backend->set_threads(1);
-    const Ran single = run(*backend, c.piece, c.pointers());
-    backend->set_threads(3);
-    const Ran three = run(*backend, c.piece, c.pointers());
-    backend->set_threads(2);
-    for (size_t i = 0; i < expected.size(); ++i) {
-      CHECK(same_bits(single.out[i], expected[i]));
-      CHECK(same_bits(three.out[i], expected[i]));
+    check_on_threads(*backend, c, expected);
+  }
+}
+
+// Attributes must outlive the piece that refers to them.
+struct RowAttrs {
+  AttrList fold = AttrList().ints(Axes{-1}).i(1), dropped = AttrList().ints(Axes{-1}).i(0),
+           pick = AttrList().i(-1);
+  std::vector<AttrList> shapes;
+};
+
+// Values of one element a row ([.., 1]) between values of the full shape, joined by folds, broadcasts and
+// picks.
+Chain random_rows(Random& random, const Shape& shape, DType t, int length, RowAttrs& attrs) {
+  Chain c;
+  Shape column = shape, dropped = shape;
+  column[shape.rank() - 1] = 1;
+  dropped.pop_back();
+  std::vector<int> full, rows;
+  const auto input = [&](DType type, const Shape& s, Random::Style style, double lo = -2, double hi = 2) {
+    c.operands.push_back(random.tensor(type, s, lo, hi, style));
+    c.piece.inputs.push_back(c.operands.back().layout);
+    return static_cast<int>(c.operands.size()) - 1;
+  };
+  const auto append = [&](std::string_view op, std::vector<int> in, const TensorType& type,
+                          const AttrList* words = nullptr) {
+    const OpDef* def = find_op(op);
+    PieceNode n = node(op, std::move(in), type);
+    n.plain = def->plain;
+    if (words) n.attrs = Attrs(def->attrs, words->words());
+    c.piece.nodes.push_back(n);
+    return ~(static_cast<int>(c.piece.nodes.size()) - 1);
+  };
+  const auto any = [&](const std::vector<int>& of) {
+    return of[static_cast<size_t>(random.integer(0, static_cast<int64_t>(of.size()) - 1))];
+  };
+  const auto one = [&](auto& list) {
+    return list[random.integer(0, static_cast<int64_t>(std::size(list)) - 1)];
+  };
+  constexpr const char* kFolds[] = {"sum/1", "mean/1", "max/1", "min/1", "logsumexp/1"};
+  const TensorType whole{t, shape}, row{t, column};
+  full.push_back(
+      append("add/1", {input(t, shape, Random::dense), input(t, {shape.back()}, Random::dense)}, whole));
+  attrs.shapes.reserve(static_cast<size_t>(length));
+  for (int i = 0; i < length; ++i) {
+    switch (random.integer(0, 7)) {
+      case 0:
+        full.push_back(append(one(kUnary), {any(full)}, whole));
+        break;
+      case 1:
+        full.push_back(append(one(kBinary), {any(full), any(full)}, whole));
+        break;
+      case 2:
+        rows.push_back(append(one(kFolds), {any(full)}, row, &attrs.fold));
+        break;
+      case 3: {  // [..] and back to [.., 1]
+        attrs.shapes.push_back(AttrList().ints(column));
+        const int folded = append(one(kFolds), {any(full)}, {t, dropped}, &attrs.dropped);
+        rows.push_back(append("reshape/1", {folded}, row, &attrs.shapes.back()));
+        break;
+      }
+      case 4:
+        if (!rows.empty()) full.push_back(append(one(kBinary), {any(full), any(rows)}, whole));
+        break;
+      case 5:
+        if (!rows.empty())
+          rows.push_back(append(one(kBinary), {any(rows), input(t, column, Random::dense)}, row));
+        break;
+      case 6:
+        if (!rows.empty()) rows.push_back(append(one(kUnary), {any(rows)}, row));
+        break;
+      default: {
+        const DType wide = random.integer(0, 1) ? DType::i64 : DType::i32;
+        const int idx = input(wide, column, Random::dense, 0, static_cast<double>(shape.back()));
+        rows.push_back(append("take_along_axis/1", {any(full), idx}, row, &attrs.pick));
+      }
+    }
+  }
+  rows.push_back(append("sum/1", {full.back()}, row, &attrs.fold));
+  c.piece.outputs.push_back({~rows.back(), 0});
+  c.piece.outputs.push_back({~full.back(), 0});
+  for (int v : rows)
+    if (v != rows.back() && random.integer(0, 3) == 0) c.piece.outputs.push_back({~v, 0});
+  return c;
+}
+
+TEST_CASE("folds along rows inside a piece have the bits of reductions on their own") {
+  const auto backend = make_cpu_backend();
+  const uint32_t seed = std::random_device{}();
+  CAPTURE(seed);
+  Random random(seed);
+  const Shape shapes[] = {{1, 128},   {7, 64},    {3, 5, 130}, {40, 1000},
+                          {2, 16384}, {300, 129}, {5, 17},     {260, 256}};
+  for (int trial = 0; trial < 64; ++trial) {
+    const Shape& shape = shapes[static_cast<size_t>(trial) % std::size(shapes)];
+    const DType t = random.integer(0, 2) ? DType::f32 : DType::bf16;
+    RowAttrs attrs;
+    Chain c = random_rows(random, shape, t, static_cast<int>(random.integer(1, 14)), attrs);
+    CAPTURE(trial, to_string(shape), std::string(name_of(t)), c.piece.nodes.size());
+    check_on_threads(*backend, c, one_by_one(*backend, c, false));
+  }
+}
+
+TEST_CASE("an index out of its row is an error") {
+  const auto backend = make_cpu_backend();
+  Random random(3);
+  RowAttrs attrs;
+  const OpDef* take = find_op("take_along_axis/1");
+  Operand x = random.tensor(DType::f32, {4, 128}, -1, 1), idx = random.tensor(DType::i64, {4, 1}, 0, 128);
+  set(idx.data(), DType::i64, 2, 128);
+  Piece piece;
+  piece.inputs = {x.layout, idx.layout};
+  piece.nodes = {node("neg/1", {0}, {DType::f32, {4, 128}}),
+                 node(take->id, {~0, 1}, {DType::f32, {4, 1}}, Attrs(take->attrs, attrs.pick.words()))};
+  piece.outputs = {{1, 0}};
+  auto kernel = backend->compile(piece);
+  REQUIRE(kernel);
+  CHECK((*kernel)->name().starts_with("tile:"));
+  float result[4];
+  void *const in[] = {x.data(), idx.data()}, *const out[] = {result};
+  const Status status = (*kernel)->run(in, out, nullptr);
+  CHECK(status.message() == "take_along_axis: the index of row 2 is outside [0, 128)");
+}
+
+TEST_CASE("joined vectors are read part by part") {
+  const auto backend = make_cpu_backend();
+  const uint32_t seed = std::random_device{}();
+  CAPTURE(seed);
+  Random random(seed);
+  const AttrList axis = AttrList().i(0);
+  const OpDef* concat = find_op("concat/1");
+  for (const DType t : {DType::f32, DType::bf16, DType::f64}) {
+    for (int trial = 0; trial < 8; ++trial) {
+      Chain c;
+      const auto input = [&](const Shape& s, Random::Style style) {
+        c.operands.push_back(random.tensor(t, s, -2, 2, style));
+        c.piece.inputs.push_back(c.operands.back().layout);
+        return static_cast<int>(c.operands.size()) - 1;
+      };
+      std::vector<int> parts;
+      int64_t total = 0;
+      const int64_t n_parts = random.integer(1, 60);
+      for (int64_t k = 0; k < n_parts; ++k) {
+        const int64_t n = random.integer(0, 3) ? random.integer(0, 70) : random.integer(0, 5000);
+        total += n;
+        parts.push_back(input({n}, static_cast<Random::Style>(random.integer(0, 4))));
+      }
+      const TensorType type{t, {total}};
+      c.piece.nodes = {node(concat->id, parts, type, Attrs(concat->attrs, axis.words())),
+                       node("mul/1", {~0, input({}, Random::dense)}, type),
+                       node("sub/1", {input({total}, Random::dense), ~1}, type),
+                       node("square/1", {~0}, type)};
+      c.piece.nodes[0].plain = concat->plain;
+      c.piece.outputs = {{2, 0}, {3, 0}};
+      CAPTURE(trial, std::string(name_of(t)), total);
+      check_on_threads(*backend, c, one_by_one(*backend, c, false));
     }
   }
 }

@@ -7,6 +7,7 @@
 
 #include "core/graph/grad.h"
 #include "core/ops/ops.h"
+#include "core/plan/passes.h"
 #include "core/runtime.h"
 #include "tests/support/device.h"
 
@@ -178,10 +179,10 @@ TEST_CASE("each planner pass changes nothing but speed") {
   };
   RuntimeOptions base = test::options();
   const std::vector<float> expected = run(base);
-  for (bool RuntimeOptions::*pass : {&RuntimeOptions::pass_cse, &RuntimeOptions::pass_simplify, &RuntimeOptions::pass_fuse,
-                                     &RuntimeOptions::pass_inplace}) {
+  for (const PassInfo& pass : planner_passes()) {
     RuntimeOptions o = base;
-    o.*pass = false;
+    o.*pass.enabled = false;
+    CAPTURE(std::string(pass.name));
     CHECK(run(o) == expected);
   }
   base.eager = !base.eager;

@@ -6,6 +6,7 @@
 
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
+#include "core/plan/passes.h"
 
 namespace tenon::test {
 
@@ -13,6 +14,11 @@ RuntimeOptions options() {
   RuntimeOptions o;
   const char* eager = std::getenv("TENON_EAGER");
   o.eager = eager && std::string_view(eager) == "1";
+  if (const char* passes = std::getenv("TENON_PASSES"))
+    if (const Status s = set_passes(o, passes); !s.is_ok()) {
+      std::fprintf(stderr, "TENON_PASSES: %s\n", s.message().c_str());
+      std::exit(2);
+    }
   return o;
 }
 

@@ -11,6 +11,7 @@
 #include "backends/reference/reference.h"
 #include "core/base/nearest.h"
 #include "core/data/files.h"
+#include "core/plan/passes.h"
 #include "tools/tenon/commands.h"
 
 namespace tenon::cli {
@@ -70,6 +71,8 @@ Result<std::unique_ptr<Runtime>> make_runtime(const std::string& device, int thr
   backend->set_threads(threads > 0 ? threads : cores);
   RuntimeOptions options;
   if (const char* eager = environment("TENON_EAGER")) options.eager = std::string_view(eager) == "1";
+  if (const char* passes = environment("TENON_PASSES"))
+    if (Status st = set_passes(options, passes); !st.is_ok()) return std::move(st).at("TENON_PASSES");
   return std::make_unique<Runtime>(std::move(backend), options);
 }
 

@@ -1,0 +1,173 @@
+// Fusion: how many kernels a graph becomes, and that it keeps every bit.
+#include <catch2/catch_test_macros.hpp>
+#include <cstring>
+#include <random>
+
+#include "core/graph/grad.h"
+#include "core/ops/ops.h"
+#include "core/plan/passes.h"
+#include "core/runtime.h"
+#include "tests/support/device.h"
+
+namespace tenon {
+namespace {
+
+HostArray random_array(std::mt19937& rng, const Shape& shape) {
+  std::normal_distribution<float> normal;
+  HostArray a(DType::f32, shape);
+  for (float& v : a.as<float>()) v = normal(rng);
+  return a;
+}
+
+struct Ran {
+  std::vector<HostArray> values;
+  int64_t kernels = 0;
+};
+using Builder = std::function<std::vector<Tensor>(Graph&, std::span<const Tensor>)>;
+
+Ran run(const RuntimeOptions& options, std::span<const HostArray> inputs, const Builder& build) {
+  auto rt = test::runtime(options);
+  Graph g(*rt);
+  std::vector<Tensor> in;
+  for (const HostArray& h : inputs) in.push_back(g.input(Array::from_host(rt->backend(), h).value()));
+  const std::vector<Tensor> outputs = build(g, in);
+  INFO(g.status().message());
+  REQUIRE(g.status().is_ok());
+  auto r = g.eval(outputs);
+  INFO((r ? std::string() : r.status().message()));
+  REQUIRE(r.is_ok());
+  Ran ran;
+  ran.kernels = rt->stats().kernels;
+  for (const Array& a : *r) ran.values.push_back(a.to_host().value());
+  return ran;
+}
+
+// The same bits with all passes, without each of them, and without any. Returns the run with all.
+Ran check(std::span<const HostArray> inputs, const Builder& build) {
+  const RuntimeOptions all = test::options();
+  const Ran expected = run(all, inputs, build);
+  const auto compare = [&](const RuntimeOptions& options) {
+    const Ran other = run(options, inputs, build);
+    for (size_t i = 0; i < expected.values.size(); ++i) {
+      const HostArray &a = expected.values[i], &b = other.values[i];
+      REQUIRE(a.size_bytes() == b.size_bytes());
+      CHECK(std::memcmp(a.data(), b.data(), a.size_bytes()) == 0);
+    }
+  };
+  for (const PassInfo& pass : planner_passes()) {
+    CAPTURE(std::string(pass.name));
+    RuntimeOptions options = all;
+    options.*pass.enabled = false;
+    compare(options);
+  }
+  RuntimeOptions none = all;
+  REQUIRE(set_passes(none, "-all").is_ok());
+  compare(none);
+  return expected;
+}
+
+// Kernel counts are those of a lazy run on a backend that fuses, with all passes on.
+bool counts_hold() {
+  auto rt = test::runtime();
+  const RuntimeOptions& o = rt->options();
+  return !o.eager && rt->backend().fuses("add/1", DType::f32) && o.pass_cse && o.pass_simplify &&
+         o.pass_fuse && o.pass_rows;
+}
+
+// Rows x, their maximum-margin log-sum-exp against label y, averaged, and the derivative.
+std::vector<Tensor> margin_loss(Graph& g, Tensor x, Tensor y) {
+  const Tensor label = unsqueeze(y, 1);
+  const Tensor wrong = cast(not_equal(unsqueeze(arange(g, x.dim(1), y.dtype()), 0), label), x.dtype());
+  const Tensor z = (x - take_along_axis(x, label, 1) + 0.1 * wrong) / 0.7;
+  const Tensor loss = mean(0.7 * (logsumexp(z, {1}) - 3.0));
+  return {loss, grad(loss, {{x}})[0]};
+}
+
+TEST_CASE("a loss over rows and its derivative are one pass over the logits") {
+  std::mt19937 rng(1);
+  HostArray y(DType::i64, Shape{300});
+  for (int64_t& v : y.as<int64_t>()) v = static_cast<int64_t>(rng() % 200);
+  const HostArray in[] = {random_array(rng, {300, 200}), y};
+  const Ran ran = check(in, [](Graph& g, std::span<const Tensor> t) { return margin_loss(g, t[0], t[1]); });
+  // Class numbers, factors of the derivative, the piece over the logits, what is left of each row, its mean.
+  if (counts_hold()) CHECK(ran.kernels <= 6);
+}
+
+TEST_CASE("a fold may lie between any two element-wise chains") {
+  std::mt19937 rng(2);
+  const HostArray in[] = {random_array(rng, {260, 130}), random_array(rng, {130}),
+                          random_array(rng, {260, 1})};
+  const Ran ran = check(in, [](Graph&, std::span<const Tensor> t) -> std::vector<Tensor> {
+    const Tensor centred = t[0] - mean(t[0], {1}, true);
+    const Tensor scale = rsqrt(mean(square(centred), {1}, true) + 1e-5);
+    const Tensor y = centred * scale * t[1] + t[2];
+    const Tensor loss = sum(square(y));
+    std::vector<Tensor> out = grad(loss, t);
+    out.push_back(y);
+    out.push_back(sum(square(grad(loss, {{t[0]}})[0])));
+    out.push_back(grad(out.back(), {{t[0]}})[0]);
+    return out;
+  });
+  CHECK(ran.kernels > 0);
+}
+
+TEST_CASE("a value that is folded, and used elsewhere, is computed once and kept") {
+  std::mt19937 rng(3);
+  const HostArray in[] = {random_array(rng, {256, 128})};
+  check(in, [](Graph&, std::span<const Tensor> t) -> std::vector<Tensor> {
+    const Tensor e = exp(t[0]), total = sum(e, {1});
+    // Through views of its own, as columns and as rows of a square.
+    const Tensor square_part = slice(e, {0, 0}, {128, 128}) + narrow(total, 0, 0, 128);
+    return {e / unsqueeze(total, 1), total, square_part, transpose(e), reshape(total, {16, 16}) + 1.0};
+  });
+}
+
+TEST_CASE("a vector that is the sum of rows does not overwrite itself while rows still read it") {
+  // v <- A v by element-wise product and fold: v is a row of the piece and what the piece writes.
+  std::mt19937 rng(4);
+  const HostArray a = random_array(rng, {256, 256}), v = random_array(rng, {256});
+  const auto step = [&](const RuntimeOptions& options) {
+    auto rt = test::runtime(options);
+    Array va = Array::from_host(rt->backend(), v).value();
+    Graph g(*rt);
+    const Tensor t = g.input(va), m = g.input(Array::from_host(rt->backend(), a).value());
+    const Update u[] = {{va, sum(m * t, {1})}};
+    REQUIRE(g.eval({}, u).is_ok());
+    return va.to_host().value();
+  };
+  RuntimeOptions none = test::options();
+  REQUIRE(set_passes(none, "-all").is_ok());
+  const HostArray with = step(test::options()), without = step(none);
+  CHECK(std::memcmp(with.data(), without.data(), with.size_bytes()) == 0);
+}
+
+TEST_CASE("parts of a joined vector are read where they lie") {
+  std::mt19937 rng(5);
+  const HostArray in[] = {random_array(rng, {70, 3}), random_array(rng, {5000}), random_array(rng, {1}),
+                          random_array(rng, {5211})};
+  const auto build = [](Graph& g, std::span<const Tensor> t) -> std::vector<Tensor> {
+    const std::vector<Tensor> parts{reshape(t[0] * 2.0, {210}), t[1], zeros(g, {0}), t[2]};
+    return {t[3] - concat(parts, 0) * 0.5};
+  };
+  const Ran ran = check(in, build);
+  if (counts_hold() && test::runtime()->options().pass_joins) CHECK(ran.kernels == 2);
+  // Read by others too, it is made.
+  check(in, [&](Graph& g, std::span<const Tensor> t) -> std::vector<Tensor> {
+    const std::vector<Tensor> parts{reshape(t[0] * 2.0, {210}), t[1], zeros(g, {0}), t[2]};
+    const Tensor joined = concat(parts, 0);
+    return {t[3] - joined * 0.5, sum(square(joined)), joined};
+  });
+}
+
+TEST_CASE("passes are named, and a wrong name is told") {
+  RuntimeOptions o;
+  REQUIRE(set_passes(o, "-all,cse").is_ok());
+  CHECK((o.pass_cse && !o.pass_fuse && !o.pass_inplace));
+  REQUIRE(set_passes(o, "fuse,-cse").is_ok());
+  CHECK((!o.pass_cse && o.pass_fuse));
+  const Status s = set_passes(o, "-fues");
+  CHECK(s.message() == "no planner pass 'fues' (did you mean 'fuse'?)");
+}
+
+}  // namespace
+}  // namespace tenon
