@@ -19,10 +19,14 @@ namespace tenon {
 
 // What an op's plain kernel gets. Inputs may have any strides; outputs are contiguous and never overlap an input,
 // except that an element-wise op may get an output at the address of an equally laid out input.
+// Calls body(user, begin, end) over parts of [0, n) of at least `grain`, on up to `threads` threads, and waits.
+using ParallelFor = void (*)(int threads, int64_t n, int64_t grain, void (*body)(void*, int64_t, int64_t), void* user);
 struct KernelArgs {
   std::span<const View> in;
   std::span<const View> out;
   Attrs attrs;
+  int threads = 1;
+  ParallelFor parallel = nullptr;  // null: only this thread
 };
 using PlainKernel = Status (*)(const KernelArgs&);
 

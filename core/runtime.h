@@ -1,8 +1,10 @@
 // One Runtime per process (or per test): it owns the backend, the plan cache and the arena that steps run in.
 #pragma once
 
+#include <functional>
 #include <list>
 #include <memory>
+#include <span>
 #include <unordered_map>
 
 #include "backends/backend.h"
@@ -11,7 +13,10 @@
 
 namespace tenon {
 
+class Graph;
 class Plan;
+class Tensor;
+struct OpDef;
 
 struct RuntimeOptions {
   bool eager = false;  // evaluate each node when it is built (TENON_EAGER=1): same results, friendly to a debugger
@@ -50,6 +55,14 @@ class Runtime {
   void remember_plan(const Hash128& key, std::shared_ptr<Plan> plan);
   // Working memory of at least this size; valid until the next call.
   Result<void*> arena(size_t bytes);
+  // What stands for a built-in op in the graphs of this runtime: gives its first output, or null to leave a case to it.
+  using Replacement = std::function<Tensor(Graph&, std::span<const Tensor> in, const Attrs&)>;
+  void replace(const OpDef& op, Replacement r) { replacements_[&op] = std::move(r); }
+  const Replacement* replacement(const OpDef& op) const {
+    if (replacements_.empty()) return nullptr;
+    const auto it = replacements_.find(&op);
+    return it == replacements_.end() ? nullptr : &it->second;
+  }
   // Frees working memory and forgets all plans.
   void clear();
 
@@ -65,6 +78,7 @@ class Runtime {
   std::unordered_map<Hash128, std::list<Entry>::iterator, Hash128Hasher> plans_;
   size_t plan_bytes_ = 0;
   std::shared_ptr<Buffer> arena_;
+  std::unordered_map<const OpDef*, Replacement> replacements_;
 };
 
 }  // namespace tenon

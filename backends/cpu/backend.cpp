@@ -68,7 +68,7 @@ class CpuBackend final : public Backend {
     if (piece.nodes.size() > 1 || !inputs_in_order(piece.nodes[0])) return make_sequence_kernel(*this, piece);
     if (!piece.nodes[0].plain)
       return unsupported("cpu: operation '" + std::string(piece.nodes[0].op) + "' has no kernel");
-    return make_plain_kernel(piece);
+    return make_plain_kernel(context_, piece);
   }
 
   void set_threads(int n) override { context_.threads = n > 0 ? n : 1; }

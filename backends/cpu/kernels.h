@@ -54,7 +54,7 @@ inline bool inputs_contiguous(const Piece& piece) { return all_contiguous(piece)
 const KernelEntry* find_kernel(std::string_view op);
 
 // The op's plain kernel, for a piece of one node.
-std::unique_ptr<Kernel> make_plain_kernel(const Piece& piece);
+std::unique_ptr<Kernel> make_plain_kernel(const Context& context, const Piece& piece);
 
 // The kernels of a piece's nodes one after the other, with inner results in scratch memory.
 Result<std::unique_ptr<Kernel>> make_sequence_kernel(Backend& backend, const Piece& piece);

@@ -134,6 +134,13 @@ struct Ctx {
   // Must hold when the step is evaluated: costs no evaluation of its own.
   void check(Tensor condition, const char* message) const { emit(message, condition, TN_OUT_CHECK); }
   bool cancelled() const { return raw->host->cancelled(raw->host) != 0; }
+  // Numbers computed on the host ("test/regret"), and how far a procedure has come.
+  void report(const char* name, double value) const {
+    extension<tn_metrics_api>(TN_EXT_METRICS).report(raw, name, value);
+  }
+  void progress(int64_t done, int64_t total, const char* text = nullptr) const {
+    extension<tn_metrics_api>(TN_EXT_METRICS).progress(raw, done, total, text);
+  }
   template <class Table>
   const Table& extension(const char* id) const {
     return detail::extension<Table>(raw, id);
@@ -169,8 +176,10 @@ struct Init : Build {
   void state(const char* name, const Dims& shape = {}, double initial = 0, tn_dtype t = TN_F32) const {
     declare(name, TN_SLOT_STATE, shape, initial, t);
   }
-  void trainable(const char* name, const Dims& shape = {}, double initial = 0, tn_dtype t = TN_F32) const {
-    declare(name, TN_SLOT_TRAINABLE, shape, initial, t);
+  // lr_scale: of the rate of the group that trains it. flags: TN_SLOT_FLAG_*.
+  void trainable(const char* name, const Dims& shape = {}, double initial = 0, tn_dtype t = TN_F32, double lr_scale = 1,
+                 uint32_t flags = 0) const {
+    declare(name, TN_SLOT_TRAINABLE, shape, initial, t, {}, flags, lr_scale);
   }
   void table(const char* name, const Dims& row = {}, double initial = 0, tn_dtype t = TN_F32) const {
     declare(name, TN_SLOT_TABLE, row, initial, t);
@@ -188,7 +197,7 @@ struct Init : Build {
     declare(name, TN_SLOT_TRAINABLE, initial.shape(), 0, initial.dtype(), initial);
   }
   void declare(const char* name, int32_t kind, const Dims& shape, double initial, tn_dtype t,
-               Tensor from = {}, uint32_t flags = 0) const {
+               Tensor from = {}, uint32_t flags = 0, double lr_scale = 1) const {
     tn_slot s{};
     s.struct_size = sizeof s;
     s.kind = kind;
@@ -199,6 +208,7 @@ struct Init : Build {
     s.initial = initial;
     s.initial_tensor = from.id;
     s.flags = flags;
+    s.lr_scale = lr_scale;
     detail::state(raw).declare(raw, &s);
   }
 };

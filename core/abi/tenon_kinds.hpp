@@ -119,6 +119,118 @@ struct Session : Ctx {
   const tn_session_api& api;
 };
 
+// The data streams of the recipe. stream null: the first.
+struct Data {
+  const Ctx& ctx;
+  const char* stream = nullptr;
+  int64_t count(const char* split) const {
+    int64_t n = 0;
+    check(api().count(ctx.raw, stream, split, &n));
+    return n;
+  }
+  // A column of all rows, or of these, in a session.
+  Tensor rows(const Session& session, const char* split, const char* column) const {
+    return {session.raw, api().rows(session.raw, stream, split, column, nullptr, count(split))};
+  }
+  Tensor rows(const Session& session, const char* split, const char* column, const std::vector<int64_t>& which) const {
+    return {session.raw, api().rows(session.raw, stream, split, column, which.data(), static_cast<int64_t>(which.size()))};
+  }
+  // The numbers of a column, row-major.
+  std::vector<double> values(const char* split, const char* column) const {
+    Session s(ctx, 0);
+    return to_host(rows(s, split, column));
+  }
+
+ private:
+  const tn_data_api& api() const { return ctx.extension<tn_data_api>(TN_EXT_DATA); }
+  static void check(int32_t code) {
+    if (code) throw Error("the data could not be read", code);
+  }
+};
+
+// The recipe's own training.
+struct Fit {
+  const Ctx& ctx;
+  double train(int64_t first, int64_t steps) const {  // the mean loss
+    double loss = 0;
+    check(api().train(ctx.raw, first, steps, &loss), "the training failed");
+    return loss;
+  }
+  double metric(const char* split, const char* name) const {
+    double v = 0;
+    check(api().evaluate(ctx.raw, split, &name, 1, &v), "the metric could not be computed");
+    return v;
+  }
+  std::vector<double> predict(const char* split, const char* model = nullptr) const {
+    uint64_t n = 0;
+    check(api().predict(ctx.raw, model, split, nullptr, 0, &n), "the prediction failed");
+    std::vector<double> out(n);
+    check(api().predict(ctx.raw, model, split, out.data(), n, &n), "the prediction failed");
+    return out;
+  }
+  void set_column(const char* split, const char* name, const std::vector<double>& values, const Dims& shape,
+                  const char* stream = nullptr) const {
+    int64_t strides[TN_MAX_RANK] = {}, step = 1;
+    for (uint32_t i = shape.n; i-- > 0; step *= shape.at[i]) strides[i] = step;
+    const tn_view v{sizeof(tn_view),  TN_F64, TN_DEVICE_CPU, 0, static_cast<int32_t>(shape.n), TN_VIEW_READ_ONLY,
+                    const_cast<double*>(values.data()), shape.at, strides};
+    check(api().set_column(ctx.raw, stream, split, name, &v), "the column could not be set");
+  }
+  void select_rows(const std::vector<int64_t>& rows, uint64_t key, const char* stream = nullptr) const {
+    check(api().select_rows(ctx.raw, stream, rows.data(), static_cast<int64_t>(rows.size()), key), "the rows could not be selected");
+  }
+  void select_all_rows(uint64_t key, const char* stream = nullptr) const {
+    check(api().select_rows(ctx.raw, stream, nullptr, 0, key), "the rows could not be selected");
+  }
+
+ private:
+  const tn_fit_api& api() const { return ctx.extension<tn_fit_api>(TN_EXT_FIT); }
+  void check(int32_t code, const char* message) const {
+    if (code) throw Error(message, code);
+  }
+};
+
+// Another plugin: one made here, or one of the recipe.
+struct Plugin {
+  Plugin(const Ctx& c, const char* kind, const char* id, const std::vector<tn_attr>& options)
+      : ctx(c), raw(api().create(c.raw, kind, id, options.data(), static_cast<uint32_t>(options.size()))) {
+    if (!raw) throw Error(std::string("the plugin '") + id + "' could not be made");
+  }
+  Plugin(const Ctx& c, const char* kind, const char* name = nullptr) : ctx(c), raw(api().recipe(c.raw, kind, name)) {
+    if (!raw) throw Error(std::string("the recipe has no such plugin of kind ") + kind);
+  }
+  ~Plugin() {
+    if (raw) api().release(ctx.raw, raw);
+  }
+  Plugin(const Plugin&) = delete;
+  Plugin& operator=(const Plugin&) = delete;
+  // What it emits under this name for these inputs.
+  Tensor build(const Ctx& session, const std::vector<tn_named>& in, const char* wanted) const {
+    std::vector<tn_named> out(64);
+    uint32_t n = 0;
+    if (api().build(session.raw, raw, in.data(), static_cast<uint32_t>(in.size()), out.data(), 64, &n)) return {};
+    for (uint32_t i = 0; i < n && i < 64; ++i)
+      if (!std::strcmp(out[i].name, wanted)) return {session.raw, out[i].tensor};
+    throw Error(std::string("the plugin emits no '") + wanted + "'");
+  }
+  void step(const Ctx& session, const char* model, const std::vector<Tensor>& grads) const {
+    std::vector<tn_tensor> ids;
+    for (const Tensor& g : grads) ids.push_back(g.id);
+    api().step(session.raw, raw, model, ids.data(), static_cast<uint32_t>(ids.size()));
+  }
+  Tensor aggregate(const Ctx& session, const tn_round& round) const {
+    tn_tensor out = TN_NULL;
+    api().aggregate(session.raw, raw, &round, &out);
+    return {session.raw, out};
+  }
+  void reset() const { api().reset(ctx.raw, raw); }
+  const Ctx& ctx;
+  tn_instance* raw;
+
+ private:
+  const tn_plugins_api& api() const { return ctx.extension<tn_plugins_api>(TN_EXT_PLUGINS); }
+};
+
 // Bytes of a checkpoint: put and get plain values.
 struct Bytes {
   const tn_stream* stream;

@@ -204,6 +204,7 @@ struct tn_host {
 #define TN_EXT_SESSION "tenon.session/1"           /*   tn_session_api, section L; procedures */
 #define TN_EXT_DATA "tenon.data/1"                 /*   tn_data_api, section L; procedures */
 #define TN_EXT_PLUGINS "tenon.plugins/1"           /*   tn_plugins_api, section L; procedures */
+#define TN_EXT_FIT "tenon.fit/1"                   /*   tn_fit_api, section L; procedures */
 #define TN_EXT_TEXT "tenon.text/1"                 /*   tn_text_api, section L; procedures */
 
 /* ================ D. Plugin and descriptors ================ */
@@ -309,6 +310,7 @@ struct tn_descriptor {
 #define TN_KIND_ATTACK "tenon.attack/1"
 #define TN_KIND_AGGREGATOR "tenon.aggregator/1"
 #define TN_KIND_PROCEDURE "tenon.procedure/1"
+#define TN_KIND_MODULE "tenon.module/1"
 #define TN_KIND_KERNEL "tenon.kernel/1"
 
 /* ================ E. Context ================ */
@@ -445,6 +447,7 @@ typedef struct tn_slot {
   uint32_t reserved;
   /* TN_SLOT_TRAINABLE: parameter group of the recipe; NULL: the one named as the plugin, or the main one. */
   const char* group;
+  double lr_scale; /* TN_SLOT_TRAINABLE: factor of the group's learning rate; 0: 1 */
 } tn_slot;
 #define TN_SLOT_STATE 0     /* one tensor, changed by set */
 #define TN_SLOT_TRAINABLE 1 /* one tensor, differentiable, trained by an optimizer of the recipe */
@@ -452,6 +455,7 @@ typedef struct tn_slot {
 #define TN_SLOT_PER_PARAM 3 /* optimizers: a tensor of the parameter's shape for each one */
 #define TN_SLOT_FLAG_FROM_PARAM 1u /* with TN_SLOT_PER_PARAM: starts as a copy of the parameter */
 #define TN_SLOT_FLAG_NOT_SAVED 2u  /* a cache: rebuilt, not checkpointed */
+#define TN_SLOT_FLAG_NO_DECAY 4u   /* with TN_SLOT_TRAINABLE: no weight decay */
 
 typedef struct tn_state_api {
   uint32_t struct_size, reserved;
@@ -673,8 +677,9 @@ typedef struct tn_optimizer_projection {
 /* ============================================================================================== J.
  * Graph-composed kinds */
 
-/* Reweighter: roles such as losses [B], sample_ids, logits, labels; emits "weights" [B] (the host stops
- * gradients unless the recipe says otherwise). */
+/* Reweighter: roles such as losses [B], sample_ids, logits, labels; emits "weights" [B] and, where the loss is
+ * not the sum of weight times loss, "coefficients" [B] that it is the sum with (the host stops gradients unless
+ * the recipe says otherwise). Called in training only. */
 typedef struct tn_reweighter {
   uint32_t struct_size, reserved;
   tn_build_fn build;
@@ -682,7 +687,8 @@ typedef struct tn_reweighter {
 
 /* Parametrization: one instance per weight. Role "raw", the stored parameter; emits "weight", the effective
  * one (also what export folds in). Own trainables (scale, exponent) are slots declared in hooks.init, which
- * sees the initial weight. */
+ * sees the initial weight and may emit "raw", what training starts from instead. A TN_OUT_LOSS or TN_OUT_PART
+ * of rank 0 is added to the objective in training (a penalty on the effective weight). */
 typedef struct tn_parametrization {
   uint32_t struct_size, reserved;
   tn_build_fn build;
@@ -691,7 +697,7 @@ typedef struct tn_parametrization {
 } tn_parametrization;
 
 /* Router: one instance per layer. Role logits [T, E]; emits indices (i64 [T, K]), gates [T, K], load [E] and
- * parts such as aux_loss. Bias and other untrained state are slots, updated in hooks.after_step; loads are
+ * parts such as aux_loss, which are added to the objective in training. Bias and other untrained state are slots, updated in hooks.after_step; loads are
  * summed over replicas with op "replica_sum/1" (identity on one). Ties go to the lowest index. */
 typedef struct tn_router {
   uint32_t struct_size, reserved;
@@ -758,11 +764,20 @@ typedef struct tn_round {
   const int64_t* client_samples; /* [n_clients]: size of each data set; NULL: unknown */
   tn_tensor params;              /* [P] */
   tn_tensor deltas;              /* [n_active, P]: local minus global; TN_NULL if n_active is 0 */
+  const tn_named* in;            /* the descriptor's roles ("probabilities" [n_clients]) */
+  uint32_t n_in, reserved;
 } tn_round;
 typedef struct tn_aggregator {
   uint32_t struct_size, reserved;
   int32_t (*aggregate)(void* inst, tn_ctx*, const tn_round*); /* [build] */
 } tn_aggregator;
+
+/* Module: a layer as a function of named tensors, its weights among them. Emits its outputs, the first of them
+ * "y". */
+typedef struct tn_module {
+  uint32_t struct_size, reserved;
+  tn_build_fn build;
+} tn_module;
 
 /* ================ K. Kernel ================ */
 
@@ -857,6 +872,24 @@ typedef struct tn_plugins_api {
   int32_t (*aggregate)(tn_ctx*, tn_instance*, const tn_round*, tn_tensor* params); /* aggregator. [build] */
   int32_t (*reset)(tn_ctx*, tn_instance*); /* slots back to their initial values. [main] */
 } tn_plugins_api;
+
+/* "tenon.fit/1": the recipe's own training, as the built-in procedure does it. Streams NULL: the first. [main] */
+typedef struct tn_fit_api {
+  uint32_t struct_size, reserved;
+  /* n steps of the recipe (forward, losses, optimizers) with the schedules at step `first` of total_steps, and the
+   * mean of the losses (may be NULL). A loss that is no longer finite is an error. */
+  int32_t (*train)(tn_ctx*, int64_t first, int64_t n, double* mean_loss);
+  /* Metrics of the recipe ("accuracy", "loss") on a split, out[n]. */
+  int32_t (*evaluate)(tn_ctx*, const char* split, const char* const* metrics, uint32_t n, double* out);
+  /* A model's output for every row of a split, row-major; says how many numbers there are, and writes them if
+   * `capacity` is enough. model NULL: the main one. */
+  int32_t (*predict)(tn_ctx*, const char* model, const char* split, double* out, uint64_t capacity, uint64_t* n);
+  /* A column for losses to bind to, in place of one of that name; the first axis are the rows of the split. */
+  int32_t (*set_column)(tn_ctx*, const char* stream, const char* split, const char* name, const tn_view*);
+  /* Training draws its batches from these rows of the training part from now on (NULL: from all), in an order that
+   * `key` decides. */
+  int32_t (*select_rows)(tn_ctx*, const char* stream, const int64_t* rows, int64_t n, uint64_t key);
+} tn_fit_api;
 
 /* "tenon.text/1": the tokens of a language model, and generation. [main] */
 typedef struct tn_text_api {

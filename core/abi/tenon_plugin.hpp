@@ -15,7 +15,7 @@
 // with a message; every exception is caught at the boundary.
 //
 // What the class of each kind has:
-//   loss reweighter router   void build(tn::Build&)
+//   loss reweighter router module    void build(tn::Build&)
 //   parametrization          void build(tn::Build&)                  and, if it can, void invert(tn::Build&)
 //   optimizer                void step(tn::Step&)                    or one of, also in addition,
 //                            void step(tn::Step&, const tn::Closure&)
@@ -27,7 +27,7 @@
 //                            const std::vector<int64_t>& choices(const tn_site&)
 //   aggregator               void aggregate(tn::Ctx&, const tn_round&)
 //   procedure                void run(tn::Ctx&)
-//   kernel                   n_in, n_out, device; infer, compose, run; see KernelOf
+//   kernel                   n_in, n_out, device; infer, compose, run, maybe vjp; see KernelOf
 // and what any class may have besides, picked up when present:
 //   void init(tn::Init&)     declares state, or an optimizer's slots
 //   void on_epoch(tn::Ctx&), void after_step(tn::Ctx&)
@@ -71,6 +71,8 @@ TN_DETECT_(first_order, T::first_order_reason)
 TN_DETECT_(elementwise, T::elementwise)
 TN_DETECT_(is_elementwise, std::declval<const T&>().is_elementwise())
 TN_DETECT_(replaces, T::replaces)
+TN_DETECT_(kernel_vjp, std::declval<const T&>().vjp(std::declval<const std::vector<Tensor>&>(), std::declval<const std::vector<Tensor>&>(),
+                                                    std::declval<const std::vector<Tensor>&>()))
 TN_DETECT_(scratch, std::declval<T&>().scratch_bytes(std::declval<const tn_type* const*>(), 0u))
 #undef TN_DETECT_
 
@@ -147,6 +149,7 @@ struct BuildOf {
   static constexpr tn_loss loss{sizeof(tn_loss), 0, build};
   static constexpr tn_reweighter reweighter{sizeof(tn_reweighter), 0, build};
   static constexpr tn_router router{sizeof(tn_router), 0, build};
+  static constexpr tn_module module{sizeof(tn_module), 0, build};
   static constexpr tn_parametrization parametrization{sizeof(tn_parametrization), 0, build,
                                                       has_invert<T>::value ? invert : nullptr};
 };
@@ -284,6 +287,19 @@ struct KernelOf {
       for (uint32_t i = 0; i < n_out && i < y.size(); ++i) out[i] = y[i].id;
     });
   }
+  // The derivative with respect to each input, null tensors for zero; y: outputs, cotangents: of the outputs.
+  static int32_t vjp(void* inst, tn_ctx* c, const tn_tensor* in, uint32_t n_in, const tn_tensor* y, const tn_tensor* cotangents,
+                     uint32_t n_out, tn_tensor* out) {
+    return fence(c, [&] {
+      if constexpr (has_kernel_vjp<T>::value) {
+        std::vector<Tensor> x, ys, cs;
+        for (uint32_t i = 0; i < n_in; ++i) x.push_back({c, in[i]});
+        for (uint32_t i = 0; i < n_out; ++i) ys.push_back({c, y[i]}), cs.push_back({c, cotangents[i]});
+        const std::vector<Tensor> d = self<T>(inst).vjp(x, ys, cs);
+        for (uint32_t i = 0; i < n_in && i < d.size(); ++i) out[i] = d[i].id;
+      }
+    });
+  }
   static uint64_t scratch(void* inst, const tn_type* const* in, uint32_t n) {
     if constexpr (has_scratch<T>::value) return self<T>(inst).scratch_bytes(in, n);
     return 0;
@@ -306,7 +322,7 @@ struct KernelOf {
                                    replaces(),
                                    infer,
                                    compose,
-                                   nullptr,
+                                   has_kernel_vjp<T>::value ? vjp : nullptr,
                                    has_scratch<T>::value ? scratch : nullptr,
                                    run};
 };
@@ -492,6 +508,7 @@ TN_KIND_(loss, TN_KIND_LOSS, true, detail::BuildOf<T>::loss)
 TN_KIND_(reweighter, TN_KIND_REWEIGHTER, true, detail::BuildOf<T>::reweighter)
 TN_KIND_(parametrization, TN_KIND_PARAMETRIZATION, true, detail::BuildOf<T>::parametrization)
 TN_KIND_(router, TN_KIND_ROUTER, true, detail::BuildOf<T>::router)
+TN_KIND_(module, TN_KIND_MODULE, true, detail::BuildOf<T>::module)
 TN_KIND_(optimizer, TN_KIND_OPTIMIZER, false, detail::OptimizerOf<T>::table)
 TN_KIND_(attack, TN_KIND_ATTACK, true, detail::AttackOf<T>::table)
 TN_KIND_(quantizer, TN_KIND_QUANTIZER, false, detail::QuantizerOf<T>::table)

@@ -1,4 +1,4 @@
-// Probes. Inputs and options are the probe's own; expected values are what it emits, and
+// Probes. Inputs ("x/0" as x0) and options are the probe's own; expected values are what it emits, and
 //   grad:<input>   the derivative of the emitted "loss" (rank 0) with respect to an input
 // Consecutive calls ("step<k>:", "_per_call", `repeat`) are refused: a probe has no state.
 #include "core/graph/grad.h"
@@ -17,8 +17,8 @@ Status run_probe(Bench& bench, const Case& c, Record& record) {
   std::map<std::string, Tensor> by_name;
   for (const auto& [key, a] : c.inputs) {
     TN_ASSIGN(const Tensor t, upload(graph, a));
-    inputs.push_back({key, t});
-    by_name[key] = t;
+    inputs.push_back({role_of(key), t});
+    by_name[role_of(key)] = t;
   }
   TN_ASSIGN(const Emissions out, tenon::run_probe(bench.catalog, *d, *probe, c.options, graph, inputs));
   record.begin();

@@ -3,9 +3,7 @@
 #include "core/golden/run.h"
 
 namespace tenon::golden {
-namespace {
 
-// The role that an input is for: itself, or "x0" for "x/0".
 std::string role_of(const std::string& input) {
   std::string s = input;
   if (const size_t slash = s.rfind('/'); slash != std::string::npos && slash + 1 < s.size() &&
@@ -25,8 +23,6 @@ bool is_role(const tn_descriptor& d, const std::string& input) {
   }
   return false;
 }
-
-}  // namespace
 
 Status check_roles(const tn_descriptor& d, const std::string& who, const Inputs& inputs) {
   for (const auto& [name, unused] : inputs)
@@ -50,6 +46,16 @@ int64_t table_rows(const std::vector<Inputs>& calls) {
     for (const auto& [name, a] : call)
       for (int64_t i = 0; name == "sample_ids" && i < a.numel(); ++i) rows = std::max(rows, static_cast<int64_t>(a.at(i)) + 1);
   return rows;
+}
+
+Status set_slot(Instance& instance, const std::string& slot, const HostArray& value) {
+  const auto it = instance.slots().find(slot);
+  if (it == instance.slots().end() || it->second.values.size() != 1)
+    return invalid(instance.who() + ": '" + slot + "' is neither a role nor a slot of it");
+  Array target = it->second.kind == TN_SLOT_TRAINABLE ? it->second.trainable[0]->value : it->second.values[0];
+  if (target.type() != TensorType{value.dtype(), value.shape()})
+    return invalid(instance.who() + ": slot '" + slot + "' is " + to_string(target.type()) + ", the case gives " + to_string(TensorType{value.dtype(), value.shape()}));
+  return target.assign(value);
 }
 
 Status record_state(Instance& instance, Record& record) {

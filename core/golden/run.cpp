@@ -1,6 +1,7 @@
 #include "core/golden/run.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cstring>
 #include <optional>
@@ -59,6 +60,7 @@ std::vector<std::string> names_for(const std::string& expected) {
   for (const std::string& key : {expected, n ? n->rest : std::string()}) {
     if (key.empty()) continue;
     add(key);
+    add(role_of(key));
     add(without_prefix(key));
     add(stacked_name(without_prefix(key)));
     if (key.ends_with("_final")) add(key.substr(0, key.size() - 6));
@@ -165,7 +167,7 @@ Result<Value> Record::stacked(const std::string& key) const {
 
 Result<Value> Record::lookup(const std::string& expected_key, const Expected& expected) const {
   if (const auto n = numbered(expected_key)) {
-    for (const std::string& key : {n->rest, without_prefix(n->rest)})
+    for (const std::string& key : {n->rest, role_of(n->rest), without_prefix(n->rest)})
       if (const Value* v = at(n->step, key)) return *v;
   }
   const auto fits = [&](const Value& v) {
@@ -173,7 +175,7 @@ Result<Value> Record::lookup(const std::string& expected_key, const Expected& ex
     return !a || !e || a->shape() == e->shape();
   };
   const Value* latest = nullptr;
-  for (const std::string& key : {expected_key, without_prefix(expected_key)}) {
+  for (const std::string& key : {expected_key, role_of(expected_key), without_prefix(expected_key)}) {
     for (size_t i = calls_.size(); !latest && i-- > 0;) latest = at(i, key);
     if (latest && fits(*latest)) return *latest;
     if (auto all = stacked(key); all && fits(*all)) return all;
@@ -206,21 +208,32 @@ std::vector<Comparison> Record::compare() const {
 
 namespace {
 
-// Whether all inputs are roles of the plugin.
-bool has_roles(const Case& c, const tn_descriptor& d) {
-  const auto calls = calls_of(c);
-  return !calls || check_roles(d, "", (*calls)[0]).is_ok();
-}
-bool has_parameters(const Case& c, const tn_descriptor&) {
-  return std::any_of(c.inputs.begin(), c.inputs.end(), [](const auto& in) { return in.first.starts_with("param:"); });
-}
-
+// A case is written to its kind's convention when it has one of these inputs ("param:": one that begins so), or when all
+// its inputs are roles of the plugin.
 struct Runner {
   std::string_view kind;
-  bool (*follows)(const Case&, const tn_descriptor&);  // whether the case is written to the kind's convention
+  std::array<std::string_view, 2> inputs;
   Status (*run)(Bench&, const Case&, Record&);
+
+  bool follows(const Case& c, const tn_descriptor& d) const {
+    for (const auto& [name, unused] : c.inputs)
+      for (std::string_view known : inputs)
+        if (!known.empty() && (known.back() == ':' ? name.starts_with(known) : name == known)) return true;
+    const auto calls = calls_of(c);
+    return !calls || check_roles(d, "", (*calls)[0]).is_ok();
+  }
 };
-constexpr Runner kRunners[] = {{"loss", has_roles, run_loss}, {"optimizer", has_parameters, run_optimizer}};
+constexpr Runner kRunners[] = {
+    {"loss", {}, run_loss},
+    {"optimizer", {"param:"}, run_optimizer},
+    {"reweighter", {"losses", "logits"}, run_reweighter},
+    {"parametrization", {"raw", "initial_weight"}, run_parametrization},
+    {"router", {"logits"}, run_router},
+    {"attack", {"x"}, run_attack},
+    {"quantizer", {"x"}, run_quantizer},
+    {"aggregator", {"participation"}, run_aggregator},
+    {"module", {"x"}, run_module},
+};
 
 // The kind's own convention where the case follows it; a named probe, or else the plugin's default probe.
 Status run_case(Bench& bench, const Case& c, Record& record) {

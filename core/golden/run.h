@@ -18,6 +18,8 @@ using Inputs = std::vector<std::pair<std::string, HostArray>>;
 // The inputs of each call on the one instance. "step<k>:x" is x of call k; "x_per_step", "x_per_call" and
 // "x_per_round" hold x of every call along their first axis; else all calls (`repeat`) get the same.
 Result<std::vector<Inputs>> calls_of(const Case& c);
+// The role that an input is for, or the key that it lies under: itself, or "x0" for "x/0".
+std::string role_of(const std::string& input);
 // Index `i` of the first axis.
 HostArray row(const HostArray& a, int64_t i);
 
@@ -52,11 +54,15 @@ class Record {
 };
 
 // --- Kinds whose inputs are roles ---
-// Error: an input that is no role of the plugin, "x/0" being one of a role x of many.
+// Whether an input is one of the plugin's roles, "x/0" being one of a role x of many.
+bool is_role(const tn_descriptor& d, const std::string& input);
+// Error: an input that is none.
 Status check_roles(const tn_descriptor& d, const std::string& who, const Inputs& inputs);
 Result<std::vector<NamedTensor>> bind_roles(Graph& graph, const Inputs& inputs);
 // Rows of per-sample tables: as many as the largest of "sample_ids" asks for.
 int64_t table_rows(const std::vector<Inputs>& calls);
+// Another value for the slot. Error: there is no such slot, or it has another shape.
+Status set_slot(Instance& instance, const std::string& slot, const HostArray& value);
 // Adds state:<slot> of every slot.
 Status record_state(Instance& instance, Record& record);
 
@@ -69,5 +75,12 @@ struct Bench {
 Status run_probe(Bench& bench, const Case& c, Record& record);
 Status run_loss(Bench& bench, const Case& c, Record& record);
 Status run_optimizer(Bench& bench, const Case& c, Record& record);
+Status run_reweighter(Bench& bench, const Case& c, Record& record);
+Status run_parametrization(Bench& bench, const Case& c, Record& record);
+Status run_router(Bench& bench, const Case& c, Record& record);
+Status run_attack(Bench& bench, const Case& c, Record& record);
+Status run_quantizer(Bench& bench, const Case& c, Record& record);
+Status run_aggregator(Bench& bench, const Case& c, Record& record);
+Status run_module(Bench& bench, const Case& c, Record& record);
 
 }  // namespace tenon::golden

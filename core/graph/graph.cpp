@@ -138,8 +138,12 @@ void Graph::materialise_scalar(Tensor t) {
   set_array(t.id(), *std::move(array));
 }
 
-Tensor Graph::apply(const OpDef& op, std::span<const Tensor> in, const AttrList& attrs) {
+Tensor Graph::apply(const OpDef& op, std::span<const Tensor> in, const Attrs& attrs) {
   if (!status_.is_ok()) return {};
+  if (const auto* stand_in = builtin_only_ ? nullptr : runtime_->replacement(op)) {
+    const BuiltinOps builtin(*this);
+    if (const Tensor t = (*stand_in)(*this, in, attrs); t.valid() || !status_.is_ok()) return t;
+  }
   for (const Tensor& t : in) {
     if (t.valid() && &t.graph() == this) continue;
     fail(internal_error(std::string(op.name()) + ": an input is " +
@@ -154,7 +158,7 @@ Tensor Graph::apply(const OpDef& op, std::span<const Tensor> in, const AttrList&
   in_types_.clear();
   for (const Tensor& t : in) in_types_.push_back(values_[t.id()].type);
   inferred_.clear();
-  if (Status s = op.infer({in_types_, Attrs(op.attrs, attrs.words()), inferred_}); !s.is_ok()) {
+  if (Status s = op.infer({in_types_, attrs, inferred_}); !s.is_ok()) {
     fail(std::move(s));
     return {};
   }
@@ -223,7 +227,7 @@ Result<std::vector<Array>> Graph::eval(std::span<const Tensor> outputs, std::spa
   return results;
 }
 
-Status Graph::materialise(std::span<const Tensor> ts) {
+Status Graph::materialise(std::span<const Tensor> ts, std::span<const Update> updates) {
   if (!status_.is_ok()) return status_;
   std::vector<Tensor> missing;
   for (const Tensor& t : ts) {
@@ -232,8 +236,8 @@ Status Graph::materialise(std::span<const Tensor> ts) {
       missing.push_back(t);
   }
   ++runtime_->stats().reads;
-  if (missing.empty()) return Status::ok();
-  TN_ASSIGN(auto arrays, eval(missing));
+  if (missing.empty() && updates.empty()) return Status::ok();
+  TN_ASSIGN(auto arrays, eval(missing, updates));
   for (size_t i = 0; i < missing.size(); ++i) {
     set_array(missing[i].id(), std::move(arrays[i]));
     hash_.mix(0x6d61746572ull ^ missing[i].id());  // from here on this value is a leaf

@@ -64,7 +64,8 @@ class Graph {
   Tensor constant(double value, DType dtype = DType::f32);
 
   // Appends an operation and returns its first output (Tensor::output for the others), or null after recording why.
-  Tensor apply(const OpDef& op, std::span<const Tensor> in, const AttrList& attrs = {});
+  Tensor apply(const OpDef& op, std::span<const Tensor> in, const AttrList& attrs = {}) { return apply(op, in, Attrs(op.attrs, attrs.words())); }
+  Tensor apply(const OpDef& op, std::span<const Tensor> in, const Attrs& attrs);
   Tensor apply(const OpDef& op, std::initializer_list<Tensor> in, const AttrList& attrs = {}) {
     return apply(op, std::span<const Tensor>(in.begin(), in.size()), attrs);
   }
@@ -74,8 +75,8 @@ class Graph {
   // Explicit evaluation points inside a step; the profile counts them. Later evaluations reuse the value.
   Result<HostArray> to_host(Tensor t);
   Result<double> value(Tensor t);
-  // Computes these now, in one plan; later evaluations find them done.
-  Status materialise(std::span<const Tensor> ts);
+  // Computes these now, in one plan with the updates; later evaluations find them done.
+  Status materialise(std::span<const Tensor> ts, std::span<const Update> updates = {});
 
   // Forgets all nodes. Handles made before are invalid.
   void reset();
@@ -94,6 +95,19 @@ class Graph {
    private:
     Graph& graph_;
     std::string saved_;
+  };
+
+  // While it lives, ops are the built-in ones, whatever the runtime has in their place.
+  class BuiltinOps {
+   public:
+    explicit BuiltinOps(Graph& g) : graph_(g), saved_(g.builtin_only_) { g.builtin_only_ = true; }
+    ~BuiltinOps() { graph_.builtin_only_ = saved_; }
+    BuiltinOps(const BuiltinOps&) = delete;
+    BuiltinOps& operator=(const BuiltinOps&) = delete;
+
+   private:
+    Graph& graph_;
+    bool saved_;
   };
 
   Runtime& runtime() const { return *runtime_; }
@@ -162,6 +176,7 @@ class Graph {
   // Canonical numbers of the buffers met, and the first leaf at each place in them: aliasing is part of the plan key.
   StepTable buffers_seen_, array_leaves_;
   std::string scope_;
+  bool builtin_only_ = false;
   Status status_;
   Hash128 hash_;
 };

@@ -60,6 +60,10 @@ struct AttentionOptions {
 // Multi-head self-attention. x: [B, T, C] -> [B, T, C]; qkv.weight [3C, C], proj.weight [C, C].
 Layer attention(AttentionOptions options = {});
 
+// What replaces the default router (softmax, top-k) of one mixture-of-experts layer. logits: [T, E].
+struct MoeRouter {
+  std::function<Routing(Context&, Tensor logits, int64_t k)> route;
+};
 struct MoeOptions {
   int64_t experts = 8, top_k = 2;
   int64_t hidden = 0;  // default: 4 C
@@ -67,7 +71,9 @@ struct MoeOptions {
   bool bias = false;
   bool normalize = false;  // weights of the chosen experts are made to sum to 1
   Initializer init = {}, output_init = {};
-  std::function<void(const Module&)> built = {};  // told the module, e.g. to give it a router
+  int64_t shared_experts = 0;  // that see every token besides
+  // Told each module that is made, and where to put a router of its own.
+  std::function<void(const Module&, const std::shared_ptr<MoeRouter>&)> built = {};
 };
 // Mixture of experts: each token goes to top_k of `experts` two-layer networks. x: [.., C] -> [.., C];
 // router.weight [E, C], up.weight [E, C, hidden], down.weight [E, hidden, C].

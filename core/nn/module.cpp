@@ -9,15 +9,23 @@
 
 namespace tenon::nn {
 
-Tensor Context::parameter(const Parameter& p) const {
+Tensor Context::stored(const Parameter& p) const {
   const auto it = substitutes_.find(&p);
   return it != substitutes_.end() ? it->second : graph_.input(p.value);
+}
+
+Tensor Context::parameter(const Parameter& p) {
+  if (!p.effective) return stored(p);
+  if (const auto it = effective_.find(&p); it != effective_.end()) return it->second;
+  const Tensor t = p.effective(*this, stored(p));
+  effective_[&p] = t;
+  return t;
 }
 
 Tensor Context::state(const Parameter& p) const {
   for (const auto& [state, value] : states_)
     if (state.get() == &p) return value;
-  return parameter(p);
+  return stored(p);
 }
 
 void Context::update(const ParameterPtr& p, Tensor value) {

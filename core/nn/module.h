@@ -18,6 +18,8 @@
 
 namespace tenon::nn {
 
+class Context;
+
 enum class Kind : uint8_t { weight, bias, norm, embedding, state };
 
 // A tensor that a module owns: trained, or (kind state) updated by the module itself, as running statistics
@@ -27,13 +29,14 @@ struct Parameter {
   Array value;       // may be replaced by an array of equal type, e.g. a slice of a flat buffer
   Kind kind = Kind::weight;
   bool trainable = true;  // false: frozen, or state
+  // Where another tensor acts as the weight than the one that is stored and trained: gives it, from the stored one.
+  std::function<Tensor(Context&, Tensor stored)> effective = {};
   // The usual choice for weight decay: matrices, kernels and tables, not biases and gains.
   bool decays() const { return value.shape().rank() >= 2; }
 };
 using ParameterPtr = std::shared_ptr<Parameter>;
 
 class Module;
-class Context;
 using ModulePtr = std::shared_ptr<Module>;
 using Forward = std::function<Tensor(Context&, std::span<const Tensor>)>;
 
@@ -56,8 +59,8 @@ class Context {
 
   Graph& graph() const { return graph_; }
   bool train() const { return train_; }
-  // What stands for p: its substitute, or the leaf of its array.
-  Tensor parameter(const Parameter& p) const;
+  // What acts as p: its substitute, or the leaf of its array; or the effective weight that is made of it.
+  Tensor parameter(const Parameter& p);
   void substitute(const Parameter& p, Tensor t) { substitutes_[&p] = t; }
   // State: the value set last in this context, else the array's. update() takes effect when updates() are
   // evaluated.
@@ -73,20 +76,27 @@ class Context {
   Tensor operand(Tensor t) const;
   Tensor product(Tensor t) const;
 
-  // Replaces the default router (softmax, top-k) of mixture-of-experts layers.
-  using Router = std::function<Routing(Context&, const Module& layer, Tensor logits, int64_t k)>;
-  Router router;
   std::vector<RoutingRecord> routings;
+
+  // What layers have to say beside their outputs, rank 0: terms of the objective in training, numbers to report,
+  // conditions that must hold (the name is the message).
+  struct Noted {
+    std::string name;
+    Tensor value;
+  };
+  std::vector<Noted> penalties, metrics, checks;
 
   // Outputs of modules applied so far, in order; by the module's name, the latest (null when there is none).
   void record(const Module& m, Tensor output) { outputs_.emplace_back(&m, output); }
   Tensor output_of(std::string_view module_name) const;
 
  private:
+  Tensor stored(const Parameter& p) const;
+
   Graph& graph_;
   bool train_;
   uint64_t key_, keys_used_ = 0;
-  std::unordered_map<const Parameter*, Tensor> substitutes_;
+  std::unordered_map<const Parameter*, Tensor> substitutes_, effective_;
   std::vector<std::pair<ParameterPtr, Tensor>> states_;  // in the order of their first update
   std::vector<std::pair<const Module*, Tensor>> outputs_;
 };

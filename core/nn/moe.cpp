@@ -26,6 +26,8 @@ Layer moe(MoeOptions o) {
   return {"moe", [=](Builder& b, std::span<const TensorType> in) -> ModulePtr {
             if (!expect_floating(b, "moe", in, 2, "[.., C]")) return nullptr;
             const int64_t width = in[0].shape.back(), hidden = o.hidden > 0 ? o.hidden : 4 * width;
+            if (o.shared_experts < 0 || o.shared_experts > 1024)
+              return b.fail("moe", "shared_experts is " + std::to_string(o.shared_experts) + "; it must be at least 0");
             if (o.experts < 1 || o.top_k < 1 || o.top_k > o.experts)
               return b.fail("moe", "top_k = " + std::to_string(o.top_k) +
                                        " must be between 1 and experts = " + std::to_string(o.experts));
@@ -51,6 +53,17 @@ Layer moe(MoeOptions o) {
               up_bias = m->own(b.parameter("up.bias", {o.experts, hidden}, init::constant(0), Kind::bias));
               down_bias = m->own(b.parameter("down.bias", {o.experts, width}, init::constant(0), Kind::bias));
             }
+            // S shared experts side by side are one network of S times the width.
+            ModulePtr shared_up, shared_down;
+            if (o.shared_experts > 0) {
+              Builder up_builder = b.child("shared_up"), down_builder = b.child("shared_down");
+              const TensorType inner{in[0].dtype, {1, o.shared_experts * hidden}};
+              shared_up = m->add_child(linear(o.shared_experts * hidden, {.bias = o.bias, .init = o.init}).make(up_builder, in));
+              shared_down = m->add_child(linear(width, {.bias = o.bias, .init = o.output_init ? o.output_init : o.init})
+                                             .make(down_builder, std::span<const TensorType>(&inner, 1)));
+              if (!shared_up || !shared_down) return nullptr;
+            }
+            const auto own_router = std::make_shared<MoeRouter>();
             Module* self = m.get();
             m->set_forward([=, k = o.top_k, experts = o.experts, normalize = o.normalize](
                                Context& c, std::span<const Tensor> in_x) -> Tensor {
@@ -59,7 +72,7 @@ Layer moe(MoeOptions o) {
               const int64_t tokens = x.dim(0), slots = tokens * k;
               const Tensor logits = (*router)(c, x);  // [T, E]
               const Routing route =
-                  c.router ? c.router(c, *self, logits, k) : softmax_top_k(logits, k, normalize);
+                  own_router->route ? own_router->route(c, logits, k) : softmax_top_k(logits, k, normalize);
               if (!route.indices.valid() || !route.weights.valid()) return {};
               c.routings.push_back({route, self, logits, bincount(route.indices, experts)});
               const auto [order, offsets] = sort_by_expert(route.indices, experts);
@@ -75,9 +88,11 @@ Layer moe(MoeOptions o) {
                   grouped_matmul(c.operand((*act_module)(c, h)), c.operand(c.parameter(*down)), offsets));
               if (down_bias) y = y + bias_rows(c.parameter(*down_bias), expert_of_slot, order);
               const Tensor weight = gather(tenon::reshape(route.weights, {slots}), order);
-              return tenon::reshape(segment_sum(y * unsqueeze(weight, 1), token, tokens), in_x[0].shape());
+              Tensor out = segment_sum(y * unsqueeze(weight, 1), token, tokens);
+              if (shared_up) out = out + (*shared_down)(c, (*act_module)(c, (*shared_up)(c, x)));
+              return tenon::reshape(out, in_x[0].shape());
             });
-            if (o.built) o.built(*m);
+            if (o.built) o.built(*m, own_router);
             return m;
           }};
 }

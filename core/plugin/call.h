@@ -11,6 +11,7 @@
 namespace tenon {
 
 class Instance;
+class RunService;
 
 // A tensor under the name of a role, part, slot or parameter.
 struct NamedTensor {
@@ -104,6 +105,7 @@ class Call {
   Graph* graph;
   CallInfo info;
   ModelService* models;
+  RunService* run = nullptr;  // what a procedure may ask for; null elsewhere
   Emissions emitted;
   std::vector<std::pair<std::string, double>> reported;
   std::vector<std::string> parameter_names;  // what tn_model_api.parameters handed out

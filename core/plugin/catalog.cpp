@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "core/base/nearest.h"
+#include "core/plugin/kernel.h"
 
 namespace tenon {
 
@@ -14,9 +15,13 @@ std::string short_kind(std::string_view kind) {
   return std::string(kind.substr(0, kind.rfind('/')));
 }
 
-Catalog::Catalog(HostHooks hooks) : hooks_(std::make_unique<HostHooks>(std::move(hooks))), host_(make_host(*hooks_)) {}
+Catalog::Catalog(HostHooks hooks)
+    : hooks_(std::make_unique<HostHooks>(std::move(hooks))), host_(make_host(*hooks_)), kernels_(std::make_unique<KernelOps>(*this)) {
+  hooks_->find_op = [this](const char* id) -> const void* { return kernels_->find(id); };
+}
 
 Catalog::~Catalog() {
+  kernels_.reset();
   while (!libraries_.empty()) {
     libraries_.back()->deinit();
     libraries_.pop_back();
@@ -67,7 +72,8 @@ void Catalog::try_candidates(std::string_view stem) {
 
 Result<const tn_descriptor*> Catalog::find(std::string_view kind, std::string_view id) {
   const std::pair key{std::string(kind), std::string(id)};
-  try_candidates(id.substr(id.rfind('.') + 1));
+  const std::string_view name = id.substr(0, id.rfind('/'));  // a kernel's id is that of an op, "swiglu/1"
+  try_candidates(name.substr(name.rfind('.') + 1));
   auto it = entries_.find(key);
   if (it == entries_.end()) {
     try_candidates("");

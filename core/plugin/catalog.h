@@ -19,6 +19,8 @@ struct PluginCandidate {
   Status status;
 };
 
+class KernelOps;
+
 class Catalog {
  public:
   explicit Catalog(HostHooks hooks = {});
@@ -41,6 +43,8 @@ class Catalog {
   const std::string& file_of(const tn_descriptor* d) const;
   const std::vector<PluginCandidate>& candidates() const { return candidates_; }
   const tn_host& host() const { return host_; }
+  // Ops of kernel plugins.
+  KernelOps& kernels() { return *kernels_; }
 
  private:
   Status load(const std::string& path);
@@ -55,6 +59,7 @@ class Catalog {
   };
   std::map<std::pair<std::string, std::string>, std::vector<Entry>> entries_;  // (kind, id)
   std::vector<PluginCandidate> candidates_;
+  std::unique_ptr<KernelOps> kernels_;
 };
 
 // "loss" for "tenon.loss/1".

@@ -18,6 +18,10 @@ const void* get_extension(const tn_host*, const char* id) {
   if (is(TN_EXT_RNG)) return &rng_table();
   if (is(TN_EXT_METRICS)) return &metrics_table();
   if (is(TN_EXT_MODEL)) return &model_table();
+  if (is(TN_EXT_SESSION)) return &session_table();
+  if (is(TN_EXT_DATA)) return &data_table();
+  if (is(TN_EXT_PLUGINS)) return &plugins_table();
+  if (is(TN_EXT_FIT)) return &fit_table();
   return nullptr;
 }
 

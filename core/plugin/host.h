@@ -12,6 +12,7 @@ namespace tenon {
 struct HostHooks {
   std::function<void(int32_t level, const std::string&)> log;
   std::function<bool()> cancelled;
+  std::function<const void*(const char* id)> find_op = {};  // beyond the built-in ones; the catalogue sets it
 };
 
 // Tables of the extensions (each in its own file).
@@ -20,6 +21,10 @@ const tn_state_api& state_table();
 const tn_rng_api& rng_table();
 const tn_metrics_api& metrics_table();
 const tn_model_api& model_table();
+const tn_session_api& session_table();
+const tn_data_api& data_table();
+const tn_plugins_api& plugins_table();
+const tn_fit_api& fit_table();
 
 // A host table over `hooks`, which must outlive it.
 tn_host make_host(HostHooks& hooks);

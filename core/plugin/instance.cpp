@@ -120,16 +120,17 @@ std::vector<tn_named> named(Call& call, std::span<const NamedTensor> in) {
 
 }  // namespace
 
-Status Instance::init(Graph& graph, const CallInfo& info, std::span<const NamedTensor> inputs, ModelService* models) {
+Result<Emissions> Instance::init(Graph& graph, const CallInfo& info, std::span<const NamedTensor> inputs, ModelService* models) {
   initialised_ = true;
   const auto* hooks = extension<tn_hooks>(TN_EXT_HOOKS);
-  if (!hooks || !TN_HAS(hooks, init)) return Status::ok();
+  if (!hooks || !TN_HAS(hooks, init)) return Emissions{};
   Call call(*this, &graph, info, models);
   const auto in = named(call, inputs);
   declaring = true;
   const int32_t code = guarded(call, [&] { return hooks->init(pointer_, call.ctx(), in.data(), static_cast<uint32_t>(in.size())); });
   declaring = false;
-  return call.outcome(code);
+  TN_RETURN_IF_ERROR(call.outcome(code));
+  return std::move(call.emitted);
 }
 
 Status Instance::on_epoch(Graph& graph, const CallInfo& info, ModelService* models) {
@@ -155,7 +156,8 @@ Status Instance::declare(Call& call, const tn_slot& s) {
   if (s.rank < 0 || s.rank > TN_MAX_RANK || (s.rank > 0 && s.kind != TN_SLOT_PER_PARAM && !s.shape))
     return invalid(what + " has rank " + std::to_string(s.rank));
   Backend& backend = call.graph->backend();
-  Slot slot{.kind = s.kind, .saved = !(s.flags & TN_SLOT_FLAG_NOT_SAVED), .values = {}, .initial = {}, .pending = {}, .trainable = {}, .group = {}};
+  Slot slot{.kind = s.kind, .saved = !(s.flags & TN_SLOT_FLAG_NOT_SAVED), .values = {}, .initial = {}, .pending = {}, .trainable = {}, .group = {},
+            .lr_scale = TN_HAS(&s, lr_scale) ? s.lr_scale : 1, .no_decay = (s.flags & TN_SLOT_FLAG_NO_DECAY) != 0};
   if (TN_HAS(&s, group)) slot.group = s.group;
   DType dtype = DType::f32;
   if (s.dtype != 0) {
@@ -301,7 +303,7 @@ Status Instance::load_bytes(const std::string& bytes) {
 std::vector<Instance::Trainable> Instance::trainable_parameters() const {
   std::vector<Trainable> out;
   for (const auto& [n, s] : slots_)
-    for (const nn::ParameterPtr& p : s.trainable) out.push_back({p, s.group});
+    for (const nn::ParameterPtr& p : s.trainable) out.push_back({p, s.group, s.lr_scale, s.no_decay});
   return out;
 }
 

@@ -44,8 +44,10 @@ class Instance {
   Result<std::vector<NamedTensor>> arrange(std::span<const NamedTensor> inputs) const;
 
   // hooks.init and hooks.on_epoch, where the plugin has them.
-  Status init(Graph& graph, const CallInfo& info, std::span<const NamedTensor> inputs, ModelService* models);
+  // What init emits comes out.
+  Result<Emissions> init(Graph& graph, const CallInfo& info, std::span<const NamedTensor> inputs, ModelService* models);
   bool initialised() const { return initialised_; }
+  void set_initialised() { initialised_ = true; }  // kinds with an init of their own
   Status on_epoch(Graph& graph, const CallInfo& info, ModelService* models);
   // What it emits comes out: values after the step.
   Result<Emissions> after_step(Graph& graph, const CallInfo& info, ModelService* models);
@@ -59,6 +61,8 @@ class Instance {
     std::vector<Tensor> pending;             // set in this step
     std::vector<nn::ParameterPtr> trainable;  // TN_SLOT_TRAINABLE: what the optimizer trains
     std::string group;
+    double lr_scale = 1;
+    bool no_decay = false;
   };
   // Parameters that an optimizer's per-parameter slots follow, while its init runs.
   std::vector<Array> slot_params;
@@ -76,6 +80,8 @@ class Instance {
   struct Trainable {
     nn::ParameterPtr parameter;
     std::string optimizer;  // of the recipe, by name; "": whichever takes it
+    double lr_scale = 1;
+    bool no_decay = false;
   };
   std::vector<Trainable> trainable_parameters() const;
   // "slot" or "slot.3" -> array, of slots that checkpoints hold.

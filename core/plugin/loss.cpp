@@ -31,7 +31,7 @@ Tensor once_differentiable(Tensor x, const std::string& refusal) {
 Result<LossResult> LossPlugin::build(Graph& graph, const CallInfo& info, std::span<const NamedTensor> inputs, ModelService* models) {
   TN_ASSIGN(auto in, instance_->arrange(inputs));
   const Graph::Scope scope(graph, instance_->who());
-  if (!instance_->initialised()) TN_RETURN_IF_ERROR(instance_->init(graph, info, in, models));
+  if (!instance_->initialised()) TN_RETURN_IF_ERROR(instance_->init(graph, info, in, models).status());
   Call call(*instance_, &graph, info, models);
   if (instance_->has_cap(TN_CAP_FIRST_ORDER))
     for (NamedTensor& t : in)

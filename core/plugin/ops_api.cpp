@@ -5,7 +5,10 @@
 
 #include "core/graph/grad.h"
 #include "core/ops/elementwise.h"
+#include "core/plugin/host.h"
 #include "core/plugin/instance.h"
+#include "core/plugin/kernel.h"
+#include "core/plugin/views.h"
 
 namespace tenon {
 namespace {
@@ -17,8 +20,11 @@ bool building(Call& call, const char* what) {
   return false;
 }
 
-const tn_op* find(const tn_host*, const char* id) {
-  return id ? reinterpret_cast<const tn_op*>(find_op(id)) : nullptr;
+const tn_op* find(const tn_host* host, const char* id) {
+  if (!id) return nullptr;
+  if (const OpDef* op = find_op(id)) return reinterpret_cast<const tn_op*>(op);
+  const auto& hooks = *static_cast<const HostHooks*>(host->self);
+  return hooks.find_op ? static_cast<const tn_op*>(hooks.find_op(id)) : nullptr;
 }
 
 std::string words(const OpDef& op, std::string_view name) {
@@ -85,6 +91,12 @@ int32_t apply(tn_ctx* ctx, const tn_op* op, const tn_tensor* in, uint32_t n_in, 
     if (!inputs[i].valid())
       return call.status().is_ok() ? call.fail(invalid(std::string(def.name()) + ": input " + std::to_string(i) + " is null")) : to_abi(call.status());
   }
+  if (KernelOps::owns(def)) {
+    auto results = KernelOps::apply(*call.graph, def, inputs, options_of(attrs, n_attrs));
+    if (!results) return call.fail(results.status());
+    for (uint32_t i = 0; i < n_out; ++i) out[i] = call.handle((*results)[i]);
+    return to_abi(call.status());
+  }
   auto list = attributes(def, attrs, n_attrs);
   if (!list) return call.fail(list.status());
   const Tensor first = call.graph->apply(def, inputs, *list);
@@ -109,28 +121,12 @@ tn_tensor constant(tn_ctx* ctx, double value, tn_dtype t) { return make_number(c
 tn_tensor from_host(tn_ctx* ctx, const tn_view* v) {
   Call& call = Call::of(ctx);
   if (!building(call, "from_host")) return TN_NULL;
-  if (!v || !TN_COVERS(v, strides) || v->rank < 0 || v->rank > TN_MAX_RANK || v->device_type != TN_DEVICE_CPU) {
-    call.fail(invalid("from_host: the view must be of host memory, of rank 0 to 8"));
+  auto host = host_array(v);
+  if (!host) {
+    call.fail(std::move(host).status().at("from_host"));
     return TN_NULL;
   }
-  auto dtype = dtype_from_abi(v->dtype);
-  if (!dtype) {
-    call.fail(dtype.status());
-    return TN_NULL;
-  }
-  Shape shape;
-  for (int i = 0; i < v->rank; ++i) shape.push_back(v->shape[i]);
-  HostArray host(*dtype, shape);
-  const size_t size = size_of(*dtype);
-  const auto* from = static_cast<const std::byte*>(v->data);
-  std::array<int64_t, TN_MAX_RANK> index{};
-  for (int64_t i = 0; i < host.numel(); ++i) {
-    int64_t offset = 0;
-    for (int d = 0; d < v->rank; ++d) offset += index[static_cast<size_t>(d)] * v->strides[d];
-    std::memcpy(host.data() + static_cast<size_t>(i) * size, from + offset * static_cast<int64_t>(size), size);
-    for (int d = v->rank - 1; d >= 0 && ++index[static_cast<size_t>(d)] == shape[d]; --d) index[static_cast<size_t>(d)] = 0;
-  }
-  auto array = Array::from_host(call.graph->backend(), host);
+  auto array = Array::from_host(call.graph->backend(), *host);
   if (!array) {
     call.fail(array.status());
     return TN_NULL;

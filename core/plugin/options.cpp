@@ -176,6 +176,24 @@ double PluginOptions::number(std::string_view name, double otherwise) const {
   return otherwise;
 }
 
+Options options_of(const tn_attr* attrs, uint32_t n) {
+  Options out;
+  for (uint32_t i = 0; i < n; ++i) {
+    const tn_value& v = attrs[i].value;
+    OptionValue& to = out[attrs[i].name ? attrs[i].name : ""];
+    switch (v.type) {
+      case TN_VALUE_BOOL: to = v.as.i64 != 0; break;
+      case TN_VALUE_I64: to = v.as.i64; break;
+      case TN_VALUE_F64: to = v.as.f64; break;
+      case TN_VALUE_I64S: to = std::vector<double>(v.as.i64s, v.as.i64s + v.count); break;
+      case TN_VALUE_F64S: to = std::vector<double>(v.as.f64s, v.as.f64s + v.count); break;
+      case TN_VALUE_STRS: to = std::vector<std::string>(v.as.strs, v.as.strs + v.count); break;
+      default: to = std::string(v.as.str ? v.as.str : "", v.as.str ? v.count : 0); break;
+    }
+  }
+  return out;
+}
+
 std::string describe_option(const tn_option& o) {
   std::string s = type_name(o.type) + range_text(o);
   if (TN_HAS(&o, choices) && o.n_choices > 0) {

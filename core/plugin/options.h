@@ -34,6 +34,9 @@ class PluginOptions {
   std::vector<tn_attr> attrs_;
 };
 
+// Attributes that a plugin gives, as options of another one.
+Options options_of(const tn_attr* attrs, uint32_t n);
+
 // "real > 0, default 0.01: step size", for `tenon describe`.
 std::string describe_option(const tn_option& o);
 std::string type_name(int32_t value_type);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/plugin/run_service.h"
+
 namespace tenon {
 
 const tn_probe* find_probe(const tn_descriptor& d, std::string_view name) {
@@ -22,7 +24,9 @@ Result<Emissions> run_probe(Catalog& catalog, const tn_descriptor& d, const tn_p
     if (!given && !(r.flags & (TN_ROLE_OPTIONAL | TN_ROLE_MANY))) return invalid(inst->who() + ": the input '" + r.name + "' is missing");
   }
   const Graph::Scope scope(graph, inst->who());
+  RunService plugins(catalog);
   Call call(*inst, &graph, {});
+  call.run = &plugins;
   std::vector<tn_named> in;
   for (const NamedTensor& t : inputs) in.push_back({t.name.c_str(), call.handle(t.value)});
   TN_RETURN_IF_ERROR(call.outcome(guarded(call, [&] { return probe.run(call.ctx(), in.data(), static_cast<uint32_t>(in.size())); })));

@@ -2,7 +2,7 @@
 #include <cstring>
 
 #include "core/base/random.h"
-#include "core/plugin/instance.h"
+#include "core/plugin/run_service.h"
 
 namespace tenon {
 namespace {
@@ -63,11 +63,16 @@ constexpr tn_rng_api kRng = {sizeof(tn_rng_api), 0, rng_key, rng_split, rng_unif
 int32_t metrics_report(tn_ctx* ctx, const char* name, double value) {
   Call& call = Call::of(ctx);
   if (!name) return call.fail(invalid("report: the name is null"));
-  call.reported.emplace_back(name, value);
+  if (call.run) call.run->report(name, value);
+  else call.reported.emplace_back(name, value);
   return TN_STATUS_OK;
 }
 int32_t metrics_progress(tn_ctx* ctx, int64_t done, int64_t total, const char* text) {
   Call& call = Call::of(ctx);
+  if (call.run) {
+    call.run->progress(done, total, text ? text : "");
+    return TN_STATUS_OK;
+  }
   std::string line = std::to_string(done) + (total > 0 ? "/" + std::to_string(total) : "") + (text ? std::string(" ") + text : "");
   call.instance.host().log(&call.instance.host(), TN_LOG_INFO, line.c_str());
   return TN_STATUS_OK;

@@ -80,7 +80,9 @@ Result<MetricValues> Experiment::evaluate(const std::string& split, int64_t step
   CallInfo info = training_info(step);
   info.train = false;
 
+  const auto attacked_output = [](const MetricUse& m) { return "attack of metric " + m.name; };
   const auto source_of = [&](const MetricUse& m, const std::string& role) {
+    if (m.attack && role == "outputs") return attacked_output(m);
     if (const auto it = m.bind.find(role); it != m.bind.end()) return it->second;
     return role == "labels" ? std::string("y") : main_model() + ".output";
   };
@@ -108,6 +110,10 @@ Result<MetricValues> Experiment::evaluate(const std::string& split, int64_t step
       for (const NamedTensor& p : t.parts) wanted.add(p.value);
       for (const NamedTensor& check : t.checks) checks.emplace_back(check, wanted.add(check.value));
     }
+    for (const ObjectiveValue::Layers& said : value.layers) {
+      for (const NamedTensor& p : said.parts) wanted.add(p.value);
+      for (const NamedTensor& check : said.checks) checks.emplace_back(check, wanted.add(check.value));
+    }
     const size_t total = value.terms.empty() ? 0 : wanted.add(value.report);
     std::vector<MetricUse*> measurable;
     for (MetricUse& m : metrics_) {
@@ -116,6 +122,12 @@ Result<MetricValues> Experiment::evaluate(const std::string& split, int64_t step
           (roles.empty() && value.terms.empty()))
         continue;
       measurable.push_back(&m);
+      if (m.attack && !value.terms.empty()) {
+        LossTerm& against = objective_.losses[0];
+        auto a = objective_.attacked(graph, *pass, against, *m.attack);
+        if (!a) return std::move(a).status().at("metric '" + m.name + "'");
+        wanted.sources[attacked_output(m)] = wanted.add(a->output);
+      }
       for (const std::string& role : roles)
         if (const std::string source = source_of(m, role); !wanted.sources.contains(source)) {
           TN_ASSIGN(const Tensor t, objective_.resolve(graph, *pass, source));
@@ -139,6 +151,10 @@ Result<MetricValues> Experiment::evaluate(const std::string& split, int64_t step
       at += t.checks.size();
       for (const auto& [name, number] : t.numbers) reported[name].add(number, rows);
     }
+    for (const ObjectiveValue::Layers& said : value.layers) {
+      for (const NamedTensor& p : said.parts) reported[p.name].add(host[at++].at(0), rows_of(said.model + ".output"));
+      at += said.checks.size();
+    }
     for (MetricUse* m : measurable) {
       RoleArrays roles;
       if (!value.terms.empty()) roles["loss"] = &host[total];
@@ -151,7 +167,7 @@ Result<MetricValues> Experiment::evaluate(const std::string& split, int64_t step
       measured.insert(m->name);
     }
     objective_.end();
-    for (LossTerm& term : objective_.losses) term.plugin->instance().forget_step();
+    for (const auto& [name, plugin] : objective_.plugins()) plugin->forget_step();
   }
 
   MetricValues out;
@@ -166,9 +182,13 @@ Result<MetricValues> Experiment::evaluate(const std::string& split, int64_t step
   return out;
 }
 
-Status Experiment::predict(const std::string& split, const std::function<Status(const Columns&, const HostArray&)>& sink) {
+Status Experiment::predict(const std::string& split, const std::function<Status(const Columns&, const HostArray&)>& sink,
+                           const std::string& model) {
+  const std::string& name = model.empty() ? main_model() : model;
+  if (std::none_of(objective_.models.begin(), objective_.models.end(), [&](const TrainedModel& m) { return m.name == name; }))
+    return not_found("no model '" + name + "'");
   TN_ASSIGN(auto batchers, split_batchers(split, 0));
-  const std::string source = main_model() + ".output";
+  const std::string source = name + ".output";
   Graph graph(*runtime_);
   CallInfo info = training_info(0);
   info.train = false;
@@ -178,7 +198,7 @@ Status Experiment::predict(const std::string& split, const std::function<Status(
     objective_.begin(data.batch, info, data.absent);
     TN_ASSIGN(Pass * pass, objective_.forward(graph));
     if (objective_.is_absent(*pass, source)) continue;
-    TN_ASSIGN(const HostArray output, graph.to_host(pass->outputs.at(main_model())));
+    TN_ASSIGN(const HostArray output, graph.to_host(pass->outputs.at(name)));
     TN_RETURN_IF_ERROR(sink(data.columns.at(objective_.stream_of(source)), output));
     objective_.end();
   }

@@ -7,6 +7,7 @@
 #include "core/graph/grad.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/shape.h"
+#include "core/plugin/kernel.h"
 #include "core/train/run_folder.h"
 
 namespace tenon {
@@ -41,15 +42,25 @@ Result<std::unique_ptr<Experiment>> Experiment::open(Runtime& runtime, Catalog& 
 Result<std::unique_ptr<Experiment>> Experiment::with_plugins(Runtime& runtime, Catalog& catalog, Recipe recipe) {
   std::unique_ptr<Experiment> e(new Experiment());
   e->runtime_ = &runtime;
+  e->catalog_ = &catalog;
   e->recipe_ = std::move(recipe);
   e->seed_ = static_cast<uint64_t>(e->recipe_.proto.seed());
+  for (const std::string& id : e->recipe_.proto.kernel())
+    if (Status s = catalog.kernels().install(runtime, id); !s.is_ok()) return std::move(s).at(e->recipe_.where("kernel"));
   TN_RETURN_IF_ERROR(e->create_plugins(catalog));
-  TN_RETURN_IF_ERROR(e->create_metrics());
+  TN_RETURN_IF_ERROR(e->create_metrics(catalog));
   return e;
 }
 
 Status Experiment::use(std::vector<DataStream> streams) {
-  if (streams.empty() || static_cast<int>(streams.size()) != recipe_.proto.data_size())
+  TN_RETURN_IF_ERROR(use_data(std::move(streams)));
+  if (!procedure_) return Status::ok();
+  Graph graph(*runtime_);  // its slots must be there before a checkpoint is restored
+  return procedure_->init(graph, training_info(0), {}, nullptr).status();
+}
+
+Status Experiment::use_data(std::vector<DataStream> streams) {
+  if (static_cast<int>(streams.size()) != recipe_.proto.data_size())
     return invalid("the recipe describes " + std::to_string(recipe_.proto.data_size()) + " data streams, " +
                    std::to_string(streams.size()) + " were given");
   const proto::Train& train = recipe_.proto.train();
@@ -60,19 +71,26 @@ Status Experiment::use(std::vector<DataStream> streams) {
     objective_.streams.push_back(streams_[i].name);
     training_.push_back(std::move(batcher));
   }
+  if (streams_.empty()) {  // a procedure with data of its own
+    if (recipe_.proto.model_size() + recipe_.proto.loss_size() > 0) return invalid("the recipe has models or losses, but no 'data'");
+    return Status::ok();
+  }
   TN_RETURN_IF_ERROR(default_metrics());
   steps_per_epoch_ = training_[0]->steps_per_epoch();
   total_steps_ = train.has_steps() ? train.steps() : std::max<int64_t>(train.epochs(), 1) * steps_per_epoch_;
   last_step_ = total_steps_;
   TN_ASSIGN(const Batch first, training_batch(0, nullptr));
   TN_RETURN_IF_ERROR(create_models(first));
-  return bind_parameters(first);
+  return objective_.losses.empty() || objective_.models.empty() ? Status::ok() : bind_parameters(first);
 }
 
 Status Experiment::create_plugins(Catalog& catalog) {
   const proto::Recipe& p = recipe_.proto;
-  if (p.has_procedure() && p.procedure().id() != "fit")
-    return unsupported(recipe_.where("procedure.id") + ": no procedure '" + p.procedure().id() + "' (there is: fit)");
+  if (p.has_procedure() && p.procedure().id() != "fit") {
+    auto made = Instance::create(catalog, TN_KIND_PROCEDURE, p.procedure().id(), p.procedure().id(), to_options(p.procedure().options()));
+    if (!made) return std::move(made).status().at(recipe_.where("procedure.id"));
+    procedure_ = std::move(made).value();
+  }
   for (int i = 0; i < p.loss_size(); ++i) {
     const proto::Loss& l = p.loss(i);
     const std::string path = indexed("loss", p.loss_size(), i);
@@ -82,7 +100,15 @@ Status Experiment::create_plugins(Catalog& catalog) {
     auto plugin = LossPlugin::create(catalog, l.id(), term.name, to_options(l.options()));
     if (!plugin) return std::move(plugin).status().at(recipe_.where(path + ".id"));
     term.plugin = std::move(plugin).value();
-    if (l.has_reweighter()) return unsupported(recipe_.where(path + ".reweighter") + ": this host trains without reweighters");
+    if (l.has_reweighter()) {
+      auto made = Instance::create(catalog, TN_KIND_REWEIGHTER, l.reweighter().id(), term.name + "." + l.reweighter().id(), to_options(l.reweighter().options()));
+      if (!made) return std::move(made).status().at(recipe_.where(path + ".reweighter"));
+      term.reweighter = std::move(made).value();
+      term.through_weights = l.reweighter().differentiate();
+    }
+    if (l.has_attack()) {
+      TN_ASSIGN(term.attack, create_attack(catalog, l.attack(), term.name, path));
+    }
     term.weight = l.weight();
     if (l.has_weight_schedule()) {
       auto schedule = Schedule::make(l.weight_schedule().id(), to_options(l.weight_schedule().options()));
@@ -94,14 +120,19 @@ Status Experiment::create_plugins(Catalog& catalog) {
     term.models.assign(l.model().begin(), l.model().end());
     objective_.losses.push_back(std::move(term));
   }
-  if (p.parametrization_size() > 0)
-    return unsupported(recipe_.where("parametrization") + ": this host trains without parametrizations");
+  TN_RETURN_IF_ERROR(LayerPlugins::check(catalog, recipe_));
   objective_.mixed = p.precision() == proto::Recipe::bf16;
   TN_ASSIGN(optimizers_, Optimizers::create(catalog, recipe_));
   return Status::ok();
 }
 
-Status Experiment::create_metrics() {
+Result<std::unique_ptr<Instance>> Experiment::create_attack(Catalog& catalog, const proto::Attack& a, const std::string& of, const std::string& path) const {
+  auto made = Instance::create(catalog, TN_KIND_ATTACK, a.id(), of + "." + a.id(), to_options(a.options()));
+  if (!made) return std::move(made).status().at(recipe_.where(path + ".attack"));
+  return made;
+}
+
+Status Experiment::create_metrics(Catalog& catalog) {
   for (int i = 0; i < recipe_.proto.metric_size(); ++i) {
     const proto::Metric& m = recipe_.proto.metric(i);
     const std::string where = recipe_.where(indexed("metric", recipe_.proto.metric_size(), i) + ".id");
@@ -109,8 +140,11 @@ Status Experiment::create_metrics() {
     if (!info) return std::move(info).status().at(where);
     auto metric = (*info)->make(to_options(m.options()));
     if (!metric) return std::move(metric).status().at(where);
-    MetricUse use{.name = m.has_name() ? m.name() : m.id(), .metric = std::move(metric).value(), .roles = std::string((*info)->roles), .bind = {}};
+    MetricUse use{.name = m.has_name() ? m.name() : m.id(), .metric = std::move(metric).value(), .roles = std::string((*info)->roles), .bind = {}, .attack = nullptr};
     for (const proto::Bind& b : m.bind()) use.bind[b.role()] = b.to();
+    if (m.has_attack()) {
+      TN_ASSIGN(use.attack, create_attack(catalog, m.attack(), use.name, indexed("metric", recipe_.proto.metric_size(), i)));
+    }
     metrics_.push_back(std::move(use));
   }
   return Status::ok();
@@ -127,7 +161,7 @@ Status Experiment::default_metrics() {
   for (const std::string& id : ids) {
     TN_ASSIGN(const MetricInfo* info, find_metric(id));
     TN_ASSIGN(auto metric, info->make({}));
-    metrics_.push_back({.name = id, .metric = std::move(metric), .roles = std::string(info->roles), .bind = {}});
+    metrics_.push_back({.name = id, .metric = std::move(metric), .roles = std::string(info->roles), .bind = {}, .attack = nullptr});
   }
   return Status::ok();
 }
@@ -156,18 +190,15 @@ Status Experiment::create_models(const Batch& batch) {
     TN_ASSIGN(const nn::BuildOptions options, build_options(m, path));
     TN_ASSIGN(RecipeModel built, model_from_recipe(*runtime_, recipe_, m, path, facts, options));
     facts_.push_back(std::move(facts));
-    if (!built.routers.empty())
-      for (const RouterUse& r : built.routers)
-        if (r.router.id() != "softmax_topk")
-          return unsupported(recipe_.where(path) + ": no router '" + r.router.id() + "' (there is: softmax_topk)");
-    trained.model = std::move(built.model);
     if (m.has_init_from())
-      if (Status st = load_parameters(m.init_from(), recipe_.dir, trained.name, trained.model); !st.is_ok())
+      if (Status st = load_parameters(m.init_from(), recipe_.dir, trained.name, built.model); !st.is_ok())
         return std::move(st).at(recipe_.where(path + ".init_from"));
+    TN_RETURN_IF_ERROR(objective_.layers.attach(*runtime_, *catalog_, recipe_, trained.name, built));
+    trained.model = std::move(built.model);
     outputs[trained.name + ".output"] = trained.model.output;
     objective_.models.push_back(std::move(trained));
   }
-  return Status::ok();
+  return objective_.layers.check_patterns(recipe_);
 }
 
 Result<nn::BuildOptions> Experiment::build_options(const proto::Model& m, const std::string& path) const {
@@ -191,6 +222,36 @@ Result<nn::BuildOptions> Experiment::build_options(const proto::Model& m, const 
   return options;
 }
 
+Status Experiment::select_rows(size_t stream, const std::vector<int64_t>* rows, uint64_t key) {
+  DataStream chosen = streams_[stream];
+  if (rows) {
+    for (int64_t r : *rows)
+      if (r < 0 || r >= chosen.train->size())
+        return invalid("the stream '" + chosen.name + "' has " + std::to_string(chosen.train->size()) + " training rows, there is no row " + std::to_string(r));
+    chosen.train = std::make_shared<Dataset>(chosen.train->take(*rows));
+  }
+  TN_ASSIGN(training_[stream], train_batcher(recipe_, static_cast<int>(stream), chosen, key));
+  return Status::ok();
+}
+
+Result<Columns> Experiment::batch_columns(size_t stream, const std::string& split, int64_t number) {
+  if (split == "train") return training_[stream]->make(number);
+  const DatasetPtr part = streams_[stream].part(split);
+  if (!part) return not_found("the stream '" + streams_[stream].name + "' has no part '" + split + "'");
+  TN_ASSIGN(const auto batcher, eval_batcher(recipe_, static_cast<int>(stream), streams_[stream], part));
+  return batcher->make(number % batcher->steps_per_epoch());
+}
+
+Status Experiment::set_column(size_t stream, const std::string& split, const std::string& name, HostArray values) {
+  DataStream& s = streams_[stream];
+  DatasetPtr* part = split == "train" ? &s.train : split == "val" ? &s.val : split == "test" ? &s.test : nullptr;
+  if (!part || !*part) return not_found("the stream '" + s.name + "' has no part '" + split + "'");
+  auto changed = std::make_shared<Dataset>(**part);
+  TN_RETURN_IF_ERROR(changed->add(name, std::move(values)));
+  *part = std::move(changed);
+  return split == "train" ? select_rows(stream, nullptr, split_key(seed_, "batches " + s.name)) : Status::ok();
+}
+
 const std::string& Experiment::main_model() const {
   const auto& losses = objective_.losses;
   return losses.empty() || losses[0].models.empty() ? objective_.models[0].name : losses[0].models[0];
@@ -203,7 +264,8 @@ Status Experiment::bind_parameters(const Batch& batch) {
     const DataStream* stream = &streams_[0];
     for (const DataStream& s : streams_)
       if (s.name == term.stream) stream = &s;
-    term.plugin->instance().table_rows = stream->train->size();
+    for (Instance* plugin : {&term.plugin->instance(), term.reweighter.get(), term.attack.get()})
+      if (plugin) plugin->table_rows = stream->train->size();
   }
   Graph graph(*runtime_);
   CallInfo info = training_info(0);
@@ -211,7 +273,7 @@ Status Experiment::bind_parameters(const Batch& batch) {
   TN_ASSIGN(Pass * pass, objective_.forward(graph));
   TN_RETURN_IF_ERROR(objective_.evaluate(graph, *pass).status());
   objective_.end();
-  for (LossTerm& term : objective_.losses) term.plugin->instance().forget_step();
+  for (const auto& [name, plugin] : objective_.plugins()) plugin->forget_step();
 
   std::vector<NamedParameter> parameters;
   for (const TrainedModel& m : objective_.models)
@@ -219,29 +281,48 @@ Status Experiment::bind_parameters(const Batch& batch) {
       const bool known = std::any_of(parameters.begin(), parameters.end(), [&](const NamedParameter& n) { return n.parameter == q; });
       if (q->trainable && !m.frozen && !known) parameters.push_back({m.name + "." + q->name, q});
     }
-  for (LossTerm& term : objective_.losses)
-    for (const Instance::Trainable& t : term.plugin->instance().trainable_parameters())
-      parameters.push_back({t.parameter->name, t.parameter, t.optimizer});
+  for (const auto& [name, plugin] : objective_.plugins())
+    for (const Instance::Trainable& t : plugin->trainable_parameters())
+      parameters.push_back({t.parameter->name, t.parameter, t.optimizer, t.lr_scale, t.no_decay});
   return optimizers_.bind(*runtime_, std::move(parameters));
 }
 
+// Bytes (images) and reals take the model's type; other integers stay what they are.
+DType Experiment::type_in_model(DType t) const {
+  if (!is_floating(t) && t != DType::u8) return t;
+  return recipe_.proto.precision() == proto::Recipe::f64 ? DType::f64 : DType::f32;
+}
+
+HostArray Experiment::in_model_type(HostArray values) const {
+  const DType wanted = type_in_model(values.dtype());
+  if (values.dtype() == wanted) return values;
+  HostArray converted(wanted, values.shape());
+  for (int64_t i = 0; i < values.numel(); ++i) converted.set(i, values.at(i));
+  return converted;
+}
+
 Result<Batch> Experiment::upload(const DataStream& stream, const Columns& columns, bool first, Batch batch) const {
-  const bool f64 = recipe_.proto.precision() == proto::Recipe::f64;
   for (const auto& [name, host] : columns) {
-    const HostArray* value = &host;
     HostArray converted;
-    // Bytes (images) and reals take the model's type; other integers stay what they are.
-    const DType wanted = f64 ? DType::f64 : DType::f32;
-    if (host.dtype() != wanted && (is_floating(host.dtype()) || host.dtype() == DType::u8)) {
-      converted = HostArray(wanted, host.shape());
-      for (int64_t i = 0; i < host.numel(); ++i) converted.set(i, host.at(i));
-      value = &converted;
-    }
-    TN_ASSIGN(Array a, Array::from_host(runtime_->backend(), *value));
+    const bool fits = host.dtype() == type_in_model(host.dtype());
+    if (!fits) converted = in_model_type(host);
+    TN_ASSIGN(Array a, Array::from_host(runtime_->backend(), fits ? host : converted));
     if (first) batch[name] = a;
     batch[stream.name + "." + name] = std::move(a);
   }
   return batch;
+}
+
+Result<HostArray> Experiment::rows(size_t stream, const std::string& split, const std::string& column, const std::vector<int64_t>* indices) const {
+  const DataStream& s = streams_[stream];
+  const DatasetPtr part = s.part(split);
+  if (!part) return not_found("the stream '" + s.name + "' has no part '" + split + "'");
+  TN_RETURN_IF_ERROR(part->column(column).status());
+  for (int64_t r : indices ? *indices : std::vector<int64_t>{})
+    if (r < 0 || r >= part->size()) return invalid("there is no row " + std::to_string(r) + " among the " + std::to_string(part->size()) + " of '" + split + "'");
+  Columns columns = indices ? part->take(*indices).columns() : part->columns();
+  TN_RETURN_IF_ERROR(apply_all(s.transform_list(), columns, 0, false));
+  return in_model_type(std::move(columns.find(column)->second));
 }
 
 Result<Batch> Experiment::training_batch(int64_t step, int64_t* samples) {
@@ -306,9 +387,11 @@ std::vector<std::pair<std::string, Array>> Experiment::saved_arrays() const {
         seen.push_back(p.get());
         out.emplace_back(m.name + "." + p->name, p->value);
       }
+  if (procedure_)
+    for (const auto& [name, array] : procedure_->saved_slots()) out.emplace_back("procedure/" + name, array);
   for (const auto& [name, array] : optimizers_.saved_slots()) out.emplace_back("optimizer/" + name, array);
-  for (const LossTerm& term : objective_.losses)
-    for (const auto& [name, array] : term.plugin->instance().saved_slots()) out.emplace_back("loss/" + term.name + "/" + name, array);
+  for (const auto& [owner, plugin] : objective_.plugins())
+    for (const auto& [name, array] : plugin->saved_slots()) out.emplace_back(owner + "/" + name, array);
   return out;
 }
 

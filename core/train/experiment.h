@@ -21,6 +21,7 @@ struct MetricUse {
   std::unique_ptr<Metric> metric;
   std::string roles;  // what the metric reads: "outputs, labels"
   std::map<std::string, std::string> bind;
+  std::unique_ptr<Instance> attack;  // null: outputs at the input as it is
 };
 
 class Experiment {
@@ -34,6 +35,7 @@ class Experiment {
                                                   std::vector<DataStream> streams);
 
   Runtime& runtime() { return *runtime_; }
+  Catalog& catalog() { return *catalog_; }
   const Recipe& recipe() const { return recipe_; }
   std::vector<DataStream>& streams() { return streams_; }
   const std::vector<DataStream>& streams() const { return streams_; }
@@ -54,8 +56,21 @@ class Experiment {
   // several streams each is gone through once; a loss or metric averages over the batches that have what it reads.
   Result<MetricValues> evaluate(const std::string& split, int64_t step, int64_t max_batches = 0);
   bool has_split(const std::string& split) const;
-  // Outputs of the main model on a split, batch by batch: `sink(columns of its stream's batch, output)`.
-  Status predict(const std::string& split, const std::function<Status(const Columns&, const HostArray&)>& sink);
+  // Outputs of a model ("" the main one) on a split, batch by batch: `sink(columns of its stream's batch, output)`.
+  Status predict(const std::string& split, const std::function<Status(const Columns&, const HostArray&)>& sink,
+                 const std::string& model = "");
+  // The plugin that drives the run; null: the built-in procedure, fit.
+  Instance* procedure() { return procedure_.get(); }
+  // Training draws from these rows of a stream's training part from now on (null: all), in an order that `key` decides.
+  Status select_rows(size_t stream, const std::vector<int64_t>* rows, uint64_t key);
+  // Rows of a column (null: all), transformed as in evaluation and in the model's type.
+  Result<HostArray> rows(size_t stream, const std::string& split, const std::string& column, const std::vector<int64_t>* indices) const;
+  HostArray in_model_type(HostArray values) const;
+  DType type_in_model(DType t) const;
+  // Batch `number` of one stream's part: as training draws it for "train", in order and again from the start for others.
+  Result<Columns> batch_columns(size_t stream, const std::string& split, int64_t number);
+  // Adds or replaces a column of a part.
+  Status set_column(size_t stream, const std::string& split, const std::string& name, HostArray values);
 
   // Carries out what a plugin asked for.
   Status apply(const Objective::ModelChange& change);
@@ -67,9 +82,11 @@ class Experiment {
   Experiment() = default;
   static Result<std::unique_ptr<Experiment>> with_plugins(Runtime& runtime, Catalog& catalog, Recipe recipe);
   Status use(std::vector<DataStream> streams);
+  Status use_data(std::vector<DataStream> streams);
   Status create_plugins(Catalog& catalog);
   Status create_models(const Batch& batch);
-  Status create_metrics();
+  Status create_metrics(Catalog& catalog);
+  Result<std::unique_ptr<Instance>> create_attack(Catalog& catalog, const proto::Attack& a, const std::string& of, const std::string& path) const;
   Status default_metrics();
   Status bind_parameters(const Batch& batch);
   Result<Batch> upload(const DataStream& stream, const Columns& columns, bool first, Batch batch) const;
@@ -87,10 +104,12 @@ class Experiment {
   const std::string& main_model() const;  // whose output metrics read
 
   Runtime* runtime_ = nullptr;
+  Catalog* catalog_ = nullptr;
   Recipe recipe_;
   std::vector<DataStream> streams_;
   Objective objective_;
   Optimizers optimizers_;
+  std::unique_ptr<Instance> procedure_;
   std::vector<MetricUse> metrics_;
   std::vector<ModelFacts> facts_;  // of each model
   std::vector<std::unique_ptr<Batcher>> training_;

@@ -13,4 +13,7 @@ class RunFolder;
 // plugins or the disk say.
 Result<Summary> fit(Experiment& e, RunFolder* folder, Observer& observer, int64_t first_step = 0);
 
+// Runs the recipe by its procedure: fit, or the plugin that it names.
+Result<Summary> run_recipe(Experiment& e, RunFolder* folder, Observer& observer, int64_t first_step = 0);
+
 }  // namespace tenon

@@ -202,10 +202,11 @@ class Converter {
                      .hidden = m.hidden(),
                      .activation = m.activation(),
                      .bias = m.bias(),
-                     .normalize = m.normalize()};
+                     .normalize = m.normalize(),
+                     .shared_experts = m.shared_experts()};
     if (m.has_router())
-      o.built = [routers = routers_, router = m.router()](const nn::Module& layer) {
-        routers->push_back({layer.name(), router});
+      o.built = [routers = routers_, router = m.router(), k = m.top_k()](const nn::Module& layer, const std::shared_ptr<nn::MoeRouter>& slot) {
+        routers->push_back({layer.name(), router, k, slot});
       };
     return o;
   }

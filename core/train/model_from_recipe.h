@@ -22,6 +22,8 @@ struct ModelFacts {
 struct RouterUse {
   std::string layer;  // Module::name
   proto::Router router;
+  int64_t top_k = 0;
+  std::shared_ptr<nn::MoeRouter> slot;  // where it goes
 };
 
 struct RecipeModel {

@@ -5,7 +5,9 @@
 #include "core/base/nearest.h"
 #include "core/base/random.h"
 #include "core/ops/elementwise.h"
+#include "core/ops/reduce.h"
 #include "core/ops/shape.h"
+#include "core/plugin/reweighter.h"
 
 namespace tenon {
 
@@ -18,6 +20,7 @@ void Objective::begin(const Batch& batch, const CallInfo& info, std::set<std::st
 
 void Objective::end() {
   passes_.clear();
+  followed_.clear();
   again_.clear();
   assigned_.clear();
   next_ = nullptr;
@@ -63,6 +66,7 @@ Result<Pass*> Objective::forward(Graph& graph, const Substitutes& substitutes) {
   auto owned = std::make_unique<Pass>();
   Pass& pass = *owned;
   passes_.push_back(std::move(owned));
+  layers.begin(info_, passes_.size() > 1);
   for (const TrainedModel& m : models) {
     if (std::any_of(m.inputs.begin(), m.inputs.end(), [&](const std::string& s) { return is_absent(pass, s); })) continue;
     const Graph::Scope scope(graph, "model '" + m.name + "'");
@@ -91,6 +95,8 @@ Result<Tensor> Objective::resolve(Graph& graph, Pass& pass, const std::string& s
     if (it != pass.outputs.end()) {
       if (inside == "output") return it->second;
       if (const Tensor t = pass.contexts.at(model)->output_of(inside); t.valid()) return t;
+      for (const nn::RoutingRecord& r : pass.contexts.at(model)->routings)
+        if (inside == r.layer->name() + ".load") return r.load;
       return not_found("model '" + model + "' has no layer '" + inside + "'");
     }
   }
@@ -100,8 +106,7 @@ Result<Tensor> Objective::resolve(Graph& graph, Pass& pass, const std::string& s
   return not_found("'" + source + "' names no column and no model" + did_you_mean(source, known));
 }
 
-Result<std::vector<NamedTensor>> Objective::roles(Graph& graph, Pass& pass, const LossTerm& term) const {
-  const tn_descriptor& d = term.plugin->instance().descriptor();
+Result<std::vector<NamedTensor>> Objective::roles(Graph& graph, Pass& pass, const LossTerm& term, const tn_descriptor& d) const {
   const std::string prefix = term.stream.empty() ? "" : term.stream + ".";
   const std::string& model = model_of(term);
   std::vector<NamedTensor> out;
@@ -140,17 +145,65 @@ Result<std::vector<NamedTensor>> Objective::roles(Graph& graph, Pass& pass, cons
   return out;
 }
 
+// The loss of one term: at the batch's input or a perturbed one, with the losses of the samples weighted or not.
+Result<LossResult> Objective::build(Graph& graph, Pass& pass, LossTerm& term, const CallInfo& info, std::vector<NamedTensor>& extra) {
+  TN_ASSIGN(std::vector<NamedTensor> in, roles(graph, pass, term, term.plugin->instance().descriptor()));
+  if (term.attack) {
+    const std::vector<std::string> of_output = output_roles(pass, term, in);
+    Tensor output_adv = pass.outputs.at(model_of(term));
+    if (info_.train) {
+      TN_ASSIGN(const Attacked a, attacked(graph, pass, term, *term.attack));
+      output_adv = a.output;
+      for (const Emitted& e : a.emitted.tensors)
+        if (e.as == TN_OUT_METRIC) extra.push_back({e.name, e.value});
+    }
+    in = with_adversarial_roles(term, std::move(in), of_output, output_adv);
+  }
+  TN_ASSIGN(LossResult loss, term.plugin->build(graph, info, in, this));
+  if (term.reweighter && info_.train) TN_RETURN_IF_ERROR(reweigh(graph, pass, term, info, loss, extra));
+  return loss;
+}
+
+// The shown loss stays the plain one: a weighted one can't be compared with that of another run.
+Status Objective::reweigh(Graph& graph, Pass& pass, LossTerm& term, const CallInfo& info, LossResult& loss, std::vector<NamedTensor>& extra) {
+  if (!loss.per_sample.valid()) return invalid("the loss '" + term.name + "' gives no losses per sample, which its reweighter asks for");
+  TN_ASSIGN(std::vector<NamedTensor> in, roles(graph, pass, term, term.reweighter->descriptor()));
+  std::erase_if(in, [](const NamedTensor& r) { return r.name == "losses"; });
+  in.push_back({"losses", term.through_weights ? loss.per_sample : stop_gradient(loss.per_sample)});
+  CallInfo here = info;
+  here.key = split_key(info.key, term.reweighter->name());
+  TN_ASSIGN(const SampleWeights w, weigh_samples(*term.reweighter, graph, here, in, this));
+  loss.value = sum((term.through_weights ? w.factors : stop_gradient(w.factors)) * loss.per_sample);
+  for (const Emitted& e : w.emitted.tensors) {
+    if (e.as == TN_OUT_METRIC) extra.push_back({e.name, e.value});
+    if (e.as == TN_OUT_CHECK) loss.emitted.tensors.push_back(e);
+  }
+  return Status::ok();
+}
+
+void Objective::add_layers(const Pass& pass, ObjectiveValue& v) const {
+  for (const auto& [model, ctx] : pass.contexts) {
+    ObjectiveValue::Layers said{.model = model, .parts = {}, .checks = {}};
+    for (const nn::Context::Noted& p : ctx->penalties) {
+      if (info_.train && v.loss.valid()) v.loss = v.loss + p.value;
+      said.parts.push_back({p.name, p.value});
+    }
+    for (const nn::Context::Noted& m : ctx->metrics) said.parts.push_back({m.name, m.value});
+    for (const nn::Context::Noted& c : ctx->checks) said.checks.push_back({c.name, c.value});
+    if (!said.parts.empty() || !said.checks.empty()) v.layers.push_back(std::move(said));
+  }
+}
+
 Result<ObjectiveValue> Objective::evaluate(Graph& graph, Pass& pass, bool replay) {
   ObjectiveValue v;
   for (LossTerm& term : losses) {
     if (is_absent(pass, term)) continue;
-    auto in = roles(graph, pass, term);
-    if (!in) return std::move(in).status().at(term.where);
     current_ = &term;
     CallInfo here = info_;
     here.key = split_key(info_.key, term.name);
     here.replay = replay;
-    auto built = term.plugin->build(graph, here, *in, this);
+    std::vector<NamedTensor> extra;  // what a reweighter or an attack reports
+    auto built = build(graph, pass, term, here, extra);
     current_ = nullptr;
     if (!built) return std::move(built).status().at(term.where);
     const double factor = term.weight_schedule ? term.weight_schedule->factor(info_.step, std::max<int64_t>(info_.total_steps, 1)) : 1;
@@ -162,24 +215,39 @@ Result<ObjectiveValue> Objective::evaluate(Graph& graph, Pass& pass, bool replay
     ObjectiveValue::Term t{&term, built->value, built->report, built->per_sample, weight, {}, {}, built->emitted.checks(term.where)};
     const std::string prefix = losses.size() > 1 ? term.name + "/" : "";
     if (losses.size() > 1) t.parts.push_back({term.name, built->report});
-    for (const auto* list : {&built->parts, &built->metrics})
+    for (const auto* list : {&built->parts, &built->metrics, &extra})
       for (const NamedTensor& p : *list) t.parts.push_back({prefix + p.name, p.value});
     for (const auto& [name, number] : built->numbers) t.numbers.emplace_back(prefix + name, number);
     v.terms.push_back(std::move(t));
   }
   if (v.terms.empty() && absent_.empty()) return invalid("there is no loss");
+  add_layers(pass, v);
   if (!graph.status().is_ok()) return graph.status();
   return v;
+}
+
+std::vector<std::pair<std::string, Instance*>> Objective::plugins() const {
+  std::vector<std::pair<std::string, Instance*>> out;
+  for (const LossTerm& t : losses) {
+    out.emplace_back("loss/" + t.name, &t.plugin->instance());
+    if (t.reweighter) out.emplace_back("reweighter/" + t.name, t.reweighter.get());
+    if (t.attack) out.emplace_back("attack/" + t.name, t.attack.get());
+  }
+  for (const auto& placed : layers.instances()) out.push_back(placed);
+  return out;
 }
 
 std::vector<Update> Objective::take_updates() {
   std::vector<Update> out;
   // Running statistics follow the step's own pass only; repeated passes see the same batch.
+  for (const nn::Context* ctx : followed_)
+    for (Update& u : ctx->updates()) out.push_back(std::move(u));
+  followed_.clear();
   if (!passes_.empty())
     for (const auto& [name, ctx] : passes_[0]->contexts)
       for (Update& u : ctx->updates()) out.push_back(std::move(u));
-  for (LossTerm& term : losses)
-    for (Update& u : term.plugin->instance().take_updates()) out.push_back(std::move(u));
+  for (const auto& [name, plugin] : plugins())
+    for (Update& u : plugin->take_updates()) out.push_back(std::move(u));
   return out;
 }
 
@@ -193,6 +261,7 @@ Tensor Objective::current(Graph& graph, const nn::ParameterPtr& p) const {
 Result<std::vector<Tensor>> Objective::apply(Graph& graph, const Apply& call) {
   TN_ASSIGN(const TrainedModel* m, find_model(call.model));
   const std::string& name = m->name;
+  layers.begin(info_, !own_passes);
   auto ctx = std::make_unique<nn::Context>(graph, info_.train && !call.eval && !m->frozen, split_key(info_.key, name));
   ctx->mixed = mixed;
   if (call.key.valid()) ctx->key_tensor = call.key;
@@ -223,6 +292,7 @@ Result<std::vector<Tensor>> Objective::apply(Graph& graph, const Apply& call) {
     out.push_back(t);
   }
   if (call.wanted.empty()) out.push_back(y);
+  if (own_passes && !call.freeze_stats) followed_.push_back(ctx.get());
   again_.push_back(std::move(ctx));
   return out;
 }

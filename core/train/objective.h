@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/plugin/loss.h"
+#include "core/train/layer_plugins.h"
 #include "core/train/model_from_recipe.h"
 #include "core/train/schedule.h"
 
@@ -35,6 +36,9 @@ struct LossTerm {
   std::string stream;                       // for unbound roles; "" = the first
   std::vector<std::string> models;          // the first is the default model of its roles
   std::string where;                        // in the recipe
+  std::unique_ptr<Instance> reweighter;     // null: the loss as the plugin gives it
+  bool through_weights = false;             // gradients pass through the reweighter's weights
+  std::unique_ptr<Instance> attack;         // null: at the input as it is
 };
 
 // Everything that one pass over the models made.
@@ -57,6 +61,12 @@ struct ObjectiveValue {
     std::vector<NamedTensor> checks;  // must hold
   };
   std::vector<Term> terms;
+  // What the layers of the models have to say: penalties, metrics, conditions.
+  struct Layers {
+    std::string model;
+    std::vector<NamedTensor> parts, checks;
+  };
+  std::vector<Layers> layers;
 };
 
 // Other tensors in place of parameters.
@@ -68,6 +78,10 @@ class Objective : public ModelService {
   std::vector<LossTerm> losses;
   std::vector<std::string> streams;  // names, in the recipe's order; the first's columns need no prefix
   bool mixed = false;                // matrix products in bf16
+  LayerPlugins layers;               // of the models
+  // Applications of models are passes of their own, which running statistics and routers follow, not repetitions of the
+  // step's batch: so a procedure's.
+  bool own_passes = false;
 
   // Begins a step: whatever is built until the next call belongs to this batch and this place in the run.
   // `absent`: streams that have nothing (more) in it, as in an evaluation of streams of different lengths; what reads
@@ -84,8 +98,16 @@ class Objective : public ModelService {
   bool is_absent(const Pass& pass, const std::string& source) const;
   // The stream that `source` is a column of, or that the model it names reads.
   std::string stream_of(const std::string& source) const;
-  // The tensors a loss's roles are bound to, by the recipe or by convention.
-  Result<std::vector<NamedTensor>> roles(Graph& graph, Pass& pass, const LossTerm& term) const;
+  // The tensors that the roles of a loss, or of a plugin that works on it, are bound to, by the recipe or by convention.
+  Result<std::vector<NamedTensor>> roles(Graph& graph, Pass& pass, const LossTerm& term, const tn_descriptor& plugin) const;
+  // The input of the loss's model perturbed against that loss, and the model's output there.
+  struct Attacked {
+    Tensor x_adv, output;
+    Emissions emitted;
+  };
+  Result<Attacked> attacked(Graph& graph, Pass& pass, LossTerm& term, Instance& attack);
+  // Every plugin of the objective, by its name in checkpoints ("loss/focal").
+  std::vector<std::pair<std::string, Instance*>> plugins() const;
   // Gives the value that the optimizer's step, once built, has for a parameter (null: it leaves it alone). From then on
   // plugins see these.
   using NextValue = std::function<Tensor(const nn::Parameter&)>;
@@ -123,6 +145,14 @@ class Objective : public ModelService {
   Tensor input(Graph& graph, const std::string& column) const;
   Tensor current(Graph& graph, const nn::ParameterPtr& p) const;
   bool is_absent(const Pass& pass, const LossTerm& term) const;
+  Result<LossResult> build(Graph& graph, Pass& pass, LossTerm& term, const CallInfo& info, std::vector<NamedTensor>& extra);
+  Status reweigh(Graph& graph, Pass& pass, LossTerm& term, const CallInfo& info, LossResult& loss, std::vector<NamedTensor>& extra);
+  void add_layers(const Pass& pass, ObjectiveValue& v) const;
+  // Roles that the model's output is bound to.
+  std::vector<std::string> output_roles(const Pass& pass, const LossTerm& term, const std::vector<NamedTensor>& roles) const;
+  // The roles of a loss when the output at a perturbed input is known: that of "logits_adv" for "logits", or in its place.
+  std::vector<NamedTensor> with_adversarial_roles(const LossTerm& term, std::vector<NamedTensor> in, const std::vector<std::string>& of_output,
+                                                  Tensor output_adv) const;
   const std::string& model_of(const LossTerm& term) const { return term.models.empty() ? models[0].name : term.models[0]; }
 
   const Batch* batch_ = nullptr;
@@ -130,6 +160,7 @@ class Objective : public ModelService {
   CallInfo info_;
   std::vector<std::unique_ptr<Pass>> passes_;
   std::vector<std::unique_ptr<nn::Context>> again_;  // contexts of repeated applications
+  std::vector<const nn::Context*> followed_;         // of these, the passes that running statistics follow
   NextValue next_;
   std::map<nn::ParameterPtr, Tensor> assigned_;
   std::vector<ModelChange> changes_;

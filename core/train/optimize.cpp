@@ -1,6 +1,7 @@
 #include "core/train/optimize.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <regex>
 
 #include "core/ops/elementwise.h"
@@ -29,6 +30,7 @@ bool has_option(const tn_descriptor& d, std::string_view name) {
 
 Result<Optimizers> Optimizers::create(Catalog& catalog, const Recipe& recipe) {
   Optimizers out;
+  out.catalog_ = &catalog;
   for (int k = 0; k < recipe.proto.optimizer_size(); ++k) {
     const proto::Optimizer& o = recipe.proto.optimizer(k);
     const std::string path = recipe.proto.optimizer_size() > 1 ? "optimizer[" + std::to_string(k) + "]" : "optimizer";
@@ -61,6 +63,7 @@ Result<Optimizers> Optimizers::create(Catalog& catalog, const Recipe& recipe) {
         group.plugin = std::move(plugin).value();
         if (!rest) group.patterns = strings(o.group(g).params());
         group.no_decay = no_decay;
+        group.options = std::move(options);
         group.lr_scale = rest ? 1 : o.group(g).lr_scale();
         out.groups_.push_back(std::move(group));
       }
@@ -69,8 +72,33 @@ Result<Optimizers> Optimizers::create(Catalog& catalog, const Recipe& recipe) {
   return out;
 }
 
+Result<size_t> Optimizers::variant(size_t base, double lr_scale, bool no_decay) {
+  const Group& like = groups_[base];
+  const double scale = like.lr_scale * lr_scale;
+  const bool without = no_decay && has_option(like.plugin->instance().descriptor(), "weight_decay");
+  if (scale == like.lr_scale && !without) return base;
+  char suffix[48];
+  std::snprintf(suffix, sizeof suffix, ".x%g%s", lr_scale, without ? ".no_decay" : "");
+  const std::string name = like.name + suffix;
+  for (size_t i = 0; i < groups_.size(); ++i)
+    if (groups_[i].name == name) return i;
+  Group made;
+  made.optimizer = like.optimizer;
+  made.name = name;
+  made.lr_scale = scale;
+  made.options = like.options;
+  if (without) made.options["weight_decay"] = 0.0;
+  const Settings& s = settings_[like.optimizer];
+  auto plugin = OptimizerPlugin::create(*catalog_, like.plugin->instance().descriptor().id, s.name, made.options);
+  if (!plugin) return std::move(plugin).status().at(s.where);
+  made.plugin = std::move(plugin).value();
+  groups_.push_back(std::move(made));
+  return groups_.size() - 1;
+}
+
 Status Optimizers::bind(Runtime& runtime, std::vector<NamedParameter> parameters) {
   parameters_ = std::move(parameters);
+  const size_t declared = groups_.size();
   for (const NamedParameter& p : parameters_) {
     const auto taker = [&](const auto& takes) {
       return static_cast<size_t>(std::find_if(settings_.begin(), settings_.end(), takes) - settings_.begin());
@@ -86,11 +114,13 @@ Status Optimizers::bind(Runtime& runtime, std::vector<NamedParameter> parameters
     if (optimizer == settings_.size())
       return invalid("no optimizer takes the parameter '" + p.name + "'; give one without 'params', or freeze the model");
     const bool no_decay = matches(settings_[optimizer].no_decay, p.name);
-    for (Group& g : groups_)
-      if (g.optimizer == optimizer && g.no_decay == no_decay && (g.patterns.empty() || matches(g.patterns, p.name))) {
-        g.members.push_back(p);
-        break;
-      }
+    for (size_t i = 0; i < declared; ++i) {
+      const Group& g = groups_[i];
+      if (g.optimizer != optimizer || g.no_decay != no_decay || (!g.patterns.empty() && !matches(g.patterns, p.name))) continue;
+      TN_ASSIGN(const size_t own, variant(i, p.lr_scale, p.no_decay));
+      groups_[own].members.push_back(p);
+      break;
+    }
   }
   for (size_t k = 0; k < settings_.size(); ++k)
     for (const std::string& pattern : settings_[k].params)

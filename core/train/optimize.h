@@ -20,6 +20,8 @@ struct NamedParameter {
   std::string name;
   nn::ParameterPtr parameter;
   std::string optimizer = {};  // who must train it, by name; "": whoever takes it
+  double lr_scale = 1;         // of the rate that its group has
+  bool no_decay = false;       // no weight decay, whatever its group has
 };
 
 // Gradients of a step by parameter, and what special optimizers ask for.
@@ -84,6 +86,7 @@ class Optimizers {
     std::vector<std::string> patterns;  // empty: everything the optimizer takes
     bool no_decay = false;
     double lr_scale = 1;
+    Options options;
     std::vector<NamedParameter> all;      // bound to it
     std::vector<NamedParameter> members;  // of these, the ones that are trained now
     bool flat = false;
@@ -101,8 +104,11 @@ class Optimizers {
     std::string where;
   };
   Status place(Runtime& runtime, Group& group);
+  // The group like `base` for parameters that want another rate or no decay; made when it is first asked for.
+  Result<size_t> variant(size_t base, double lr_scale, bool no_decay);
   std::vector<Tensor> clipped(size_t optimizer, Graph& graph, std::vector<Tensor> grads) const;
 
+  Catalog* catalog_ = nullptr;
   std::vector<Settings> settings_;
   std::vector<Group> groups_;
   std::vector<NamedParameter> parameters_;

@@ -100,7 +100,7 @@ constexpr Required kRequired[] = {
     {"Reshape", "shape"},      {"Mean", "axis"},         {"Residual", "layer"},   {"Repeat", "layer"},
     {"Node", "name"},          {"Loss", "id"},           {"Bind", "role"},        {"Bind", "to"},
     {"Reweighter", "id"},      {"Metric", "id"},         {"Optimizer", "id"},     {"Group", "params"},
-    {"Parametrization", "id"},
+    {"Parametrization", "id"}, {"Attack", "id"},
 };
 
 // Fields with regular expressions over parameter names.

@@ -14,7 +14,8 @@ namespace {
 // Every plugin instance that may have bytes to save, under a stable name.
 std::vector<std::pair<std::string, Instance*>> instances(Experiment& e) {
   std::vector<std::pair<std::string, Instance*>> out;
-  for (LossTerm& t : e.objective().losses) out.emplace_back("loss/" + t.name, &t.plugin->instance());
+  for (const auto& plugin : e.objective().plugins()) out.push_back(plugin);
+  if (e.procedure()) out.emplace_back("procedure", e.procedure());
   int i = 0;
   for (Instance* o : e.optimizers().instances()) out.emplace_back("optimizer/" + std::to_string(i++) + "/" + o->name(), o);
   return out;

@@ -56,7 +56,7 @@ Result<StepResult> training_step(Experiment& e, Graph& graph, int64_t step) {
   graph.reset();
   objective.begin(batch, info);
   if (step % e.steps_per_epoch() == 0)
-    for (LossTerm& term : objective.losses) TN_RETURN_IF_ERROR(term.plugin->instance().on_epoch(graph, info, &objective));
+    for (const auto& [name, plugin] : objective.plugins()) TN_RETURN_IF_ERROR(plugin->on_epoch(graph, info, &objective));
   TN_ASSIGN(StepResult result, training_step(objective, e.optimizers(), graph));
   for (const Objective::ModelChange& change : objective.take_changes()) TN_RETURN_IF_ERROR(e.apply(change));
   result.samples = samples;
@@ -84,13 +84,17 @@ Result<StepResult> training_step(Objective& objective, Optimizers& optimizers, G
     checks.insert(checks.end(), t.checks.begin(), t.checks.end());
     for (const auto& [name, number] : t.numbers) result.parts[name] = number;
   }
+  for (const ObjectiveValue::Layers& said : value.layers) {
+    reported.insert(reported.end(), said.parts.begin(), said.parts.end());
+    checks.insert(checks.end(), said.checks.begin(), said.checks.end());
+  }
   TN_ASSIGN(Optimizers::Appended appended, optimizers.append(graph, info, gradients));
   std::vector<Update> updates = std::move(appended.updates);
   reported.insert(reported.end(), appended.metrics.begin(), appended.metrics.end());
   checks.insert(checks.end(), appended.checks.begin(), appended.checks.end());
   objective.set_next_values([&](const nn::Parameter& p) { return optimizers.next_value(p); });
-  for (LossTerm& term : objective.losses) {
-    TN_ASSIGN(const Emissions after, term.plugin->instance().after_step(graph, info, &objective));
+  for (const auto& [name, plugin] : objective.plugins()) {
+    TN_ASSIGN(const Emissions after, plugin->after_step(graph, info, &objective));
     for (const Emitted& e : after.tensors)
       if (e.as == TN_OUT_METRIC) reported.push_back({e.name, e.value});
   }

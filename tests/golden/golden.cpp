@@ -20,7 +20,8 @@ Catalog& catalog() {
   static Catalog* c = [] {
     auto* made = new Catalog();
     REQUIRE(made->add_folder(std::string(TENON_BINARY_DIR) + "/plugins").is_ok());
-    REQUIRE(made->add_file(std::string(TENON_BINARY_DIR) + "/tests/plugins/probes.so").is_ok());
+    for (const char* fixture : {"probes", "kinds"})
+      REQUIRE(made->add_file(std::string(TENON_BINARY_DIR) + "/tests/plugins/" + fixture + ".so").is_ok());
     return made;
   }();
   return *c;
@@ -76,6 +77,11 @@ const std::string kPower = R"("target": "loss:power", "inputs": {"x": {"shape": 
 TEST_CASE("the golden file of basic losses and optimizers is reproduced") {
   auto rt = test::runtime();
   check_file(*rt, std::string(TENON_SOURCE_DIR) + "/tests/fixtures/golden/basics.json", false);
+}
+
+TEST_CASE("the golden file of every other kind is reproduced by small plugins") {
+  auto rt = test::runtime();
+  check_file(*rt, std::string(TENON_SOURCE_DIR) + "/tests/fixtures/golden/kinds.json", false);
 }
 
 TEST_CASE("golden files of the methods are reproduced, where they are at hand") {

@@ -217,13 +217,24 @@ TEST_CASE("a mixture of experts equals its experts applied token by token") {
   }
   CHECK(distance(values(g, y), values(g, expected)) < 1e-5);
 
-  Context own(g, false);
-  own.router = [](Context& ctx, const Module& layer, Tensor logits, int64_t k) {
+  // With a router of its own that gives nothing any weight, only the shared expert is left.
+  std::shared_ptr<MoeRouter> slot;
+  const auto keep = [&](const Module& layer, const std::shared_ptr<MoeRouter>& router) {
     CHECK(layer.type() == "moe");
+    slot = router;
+  };
+  const Model shared = make(*rt, moe({.experts = 4, .top_k = 2, .hidden = 6, .activation = "relu", .shared_experts = 2, .built = keep}), kSequence);
+  CHECK(names(shared.parameters) ==
+        Names{"up.weight", "down.weight", "router.weight", "shared_up.weight", "shared_down.weight"});
+  slot->route = [](Context& ctx, Tensor logits, int64_t k) {
     return Routing{zeros(ctx.graph(), {logits.dim(0), k}, DType::i64),
                    zeros(ctx.graph(), {logits.dim(0), k})};
   };
-  CHECK(values(g, m(own, x)) == std::vector<double>(80, 0));
+  Context own(g, false);
+  const auto weight = [&](size_t i) { return own.parameter(*shared.parameters[i]); };
+  CHECK(weight(3).shape() == Shape{12, 8});
+  const Tensor alone = tenon::linear(tenon::relu(tenon::linear(flat, weight(3))), weight(4));
+  CHECK(distance(values(g, shared(own, x)), values(g, alone)) < 1e-6);
 }
 
 TEST_CASE("gpt ties its output to the embedding and starts near the uniform distribution") {

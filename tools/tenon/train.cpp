@@ -65,7 +65,7 @@ int train(const TrainFlags& flags) {
     progress.on_message("continuing from " + folder->last_checkpoint() + " (step " + std::to_string(first) + ")");
   }
   Progress::catch_interrupts();
-  auto summary = fit(e, &*folder, progress, first);
+  auto summary = run_recipe(e, &*folder, progress, first);
   progress.finish();
   if (!summary) {
     folder->discard_if_unused();
