@@ -93,6 +93,13 @@ Result<const tn_descriptor*> Catalog::find(std::string_view kind, std::string_vi
   return it->second[0].descriptor;
 }
 
+Status Catalog::check_id(std::string_view kind, std::string_view id, std::string_view built_in) {
+  if (id == built_in || find(kind, id).status().code() != Code::not_found) return Status::ok();
+  std::vector<std::string> ids{std::string(built_in)};
+  for (const tn_descriptor* d : list(kind)) ids.emplace_back(d->id);
+  return not_found("no " + short_kind(kind) + " '" + std::string(id) + "'" + did_you_mean(id, ids));
+}
+
 std::vector<const tn_descriptor*> Catalog::list(std::string_view kind) {
   try_candidates("");
   std::vector<const tn_descriptor*> out;

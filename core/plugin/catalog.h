@@ -37,6 +37,8 @@ class Catalog {
 
   // `kind` is a TN_KIND_* id. Errors: unknown id, with the nearest and those that exist; duplicate ids.
   Result<const tn_descriptor*> find(std::string_view kind, std::string_view id);
+  // Error: no plugin has this id, which the host does not have itself as `built_in` either; with the nearest.
+  Status check_id(std::string_view kind, std::string_view id, std::string_view built_in);
   // All descriptors of a kind ("" = all), sorted by kind and id. Loads every candidate.
   std::vector<const tn_descriptor*> list(std::string_view kind = {});
   // The file that a descriptor comes from.

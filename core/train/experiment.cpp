@@ -87,6 +87,7 @@ Status Experiment::use_data(std::vector<DataStream> streams) {
 Status Experiment::create_plugins(Catalog& catalog) {
   const proto::Recipe& p = recipe_.proto;
   if (p.has_procedure() && p.procedure().id() != "fit") {
+    if (Status s = catalog.check_id(TN_KIND_PROCEDURE, p.procedure().id(), "fit"); !s.is_ok()) return std::move(s).at(recipe_.where("procedure.id"));
     auto made = Instance::create(catalog, TN_KIND_PROCEDURE, p.procedure().id(), p.procedure().id(), to_options(p.procedure().options()));
     if (!made) return std::move(made).status().at(recipe_.where("procedure.id"));
     procedure_ = std::move(made).value();

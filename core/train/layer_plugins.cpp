@@ -113,6 +113,7 @@ Status LayerPlugins::give_router(Catalog& catalog, const Recipe& recipe, const s
   const std::string name = model + (use.layer.empty() ? "" : "." + use.layer);
   const std::string where = recipe.where("model");
   Options options = to_options(use.router.options());
+  if (Status s = catalog.check_id(TN_KIND_ROUTER, use.router.id(), "softmax_topk"); !s.is_ok()) return std::move(s).at(where + ": router of '" + name + "'");
   auto made = Instance::create(catalog, TN_KIND_ROUTER, use.router.id(), name, options);
   if (!made) return std::move(made).status().at(where + ": router of '" + name + "'");
   if (!options.contains("top_k") && has_option(**made, "top_k")) {  // the layer knows
