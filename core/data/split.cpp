@@ -4,6 +4,8 @@
 #include <cmath>
 #include <map>
 #include <numeric>
+#include <optional>
+#include <regex>
 
 #include "core/base/random.h"
 #include "core/data/options.h"
@@ -25,15 +27,45 @@ SplitRows partition(int64_t n, std::vector<int64_t> held) {
   return out;
 }
 
-// Holds out `count` rows so that each class has its share: the floor of it, then the largest remainders.
-Result<std::vector<int64_t>> stratified(const Dataset& data, const std::string& label, int64_t count,
-                                        Philox& random) {
+// The rows of each class, in order.
+Result<std::map<int64_t, std::vector<int64_t>>> rows_by_class(const Dataset& data, const std::string& label) {
   TN_ASSIGN(const HostArray* y, data.column(label));
   if (!is_integer(y->dtype()) || y->numel() != data.size())
     return invalid("a stratified split needs integer labels, column '" + label + "' is " +
                    std::string(name_of(y->dtype())) + to_string(y->shape()));
   std::map<int64_t, std::vector<int64_t>> rows;
   for (int64_t i = 0; i < data.size(); ++i) rows[static_cast<int64_t>(y->at(i))].push_back(i);
+  return rows;
+}
+
+struct Fold {
+  int64_t number = 1, of = 2;  // 1 <= number <= of
+};
+std::optional<Fold> parse_fold(const std::string& how) {
+  static const std::regex form("fold ([1-9][0-9]{0,8}) of ([1-9][0-9]{0,8})");
+  std::smatch m;
+  if (!std::regex_match(how, m, form)) return std::nullopt;
+  const Fold fold{std::stoll(m[1]), std::stoll(m[2])};
+  if (fold.number > fold.of || fold.of < 2) return std::nullopt;
+  return fold;
+}
+
+// Row j of its class, in order, is held out in fold j mod n + 1: the folds of a cross-validation are the same everywhere.
+Result<std::vector<int64_t>> fold_rows(const Dataset& data, const std::string& label, const Fold& fold) {
+  TN_ASSIGN(const auto classes, rows_by_class(data, label));
+  std::vector<int64_t> held;
+  for (const auto& [c, rows] : classes)
+    for (auto j = static_cast<size_t>(fold.number - 1); j < rows.size(); j += static_cast<size_t>(fold.of)) held.push_back(rows[j]);
+  if (held.empty() || static_cast<int64_t>(held.size()) == data.size())
+    return invalid("fold " + std::to_string(fold.number) + " of " + std::to_string(fold.of) + " of " +
+                   std::to_string(data.size()) + " rows leaves one part empty");
+  return held;
+}
+
+// Holds out `count` rows so that each class has its share: the floor of it, then the largest remainders.
+Result<std::vector<int64_t>> stratified(const Dataset& data, const std::string& label, int64_t count,
+                                        Philox& random) {
+  TN_ASSIGN(auto rows, rows_by_class(data, label));
   struct Share {
     std::vector<int64_t>* rows;
     int64_t take;
@@ -64,7 +96,12 @@ Result<std::vector<int64_t>> stratified(const Dataset& data, const std::string& 
 }  // namespace
 
 Result<SplitRows> split_rows(const Dataset& data, const SplitOptions& o) {
-  TN_RETURN_IF_ERROR(check_choice("how", o.how, {"random", "stratified", "first", "last"}));
+  if (const auto fold = parse_fold(o.how)) {
+    if (o.fraction != 0 || o.count != 0) return invalid("a split in folds takes neither a fraction nor a count");
+    TN_ASSIGN(auto held, fold_rows(data, o.label, *fold));
+    return partition(std::max<int64_t>(data.size(), 0), std::move(held));
+  }
+  TN_RETURN_IF_ERROR(check_choice("how", o.how, {"random", "stratified", "first", "last", "fold 1 of 5"}));
   const int64_t n = std::max<int64_t>(data.size(), 0);
   if ((o.fraction != 0) == (o.count != 0)) return invalid("a split needs either a fraction or a count");
   if (o.count == 0 && !(o.fraction > 0 && o.fraction < 1))

@@ -32,6 +32,11 @@ ParameterPtr find_tied(const Builder& b, const std::string& name, const Shape& s
   return p;
 }
 
+// PyTorch's, beside its weights; zeros beside others.
+Initializer bias_start(const Initializer& weight, const Initializer& bias, int64_t fan_in) {
+  return bias ? bias : weight ? init::constant(0) : default_bias(fan_in);
+}
+
 }  // namespace
 
 Layer linear(int64_t units, LinearOptions o) {
@@ -50,7 +55,7 @@ Layer linear(int64_t units, LinearOptions o) {
             m->own(w);
             if (o.bias)
               bias = m->own(
-                  b.parameter("bias", {units}, o.bias_init ? o.bias_init : default_bias(n), Kind::bias));
+                  b.parameter("bias", {units}, bias_start(o.init, o.bias_init, n), Kind::bias));
             m->set_forward([w, bias](Context& c, std::span<const Tensor> x) {
               if (!c.mixed) return tenon::linear(x[0], c.parameter(*w), value_of(c, bias));
               const Tensor y =
@@ -87,7 +92,7 @@ ModulePtr make_conv(Builder& b, std::span<const TensorType> in, std::string_view
   const ParameterPtr w =
       m->own(b.parameter("weight", shape, o.init ? o.init : init::torch_default(), Kind::weight));
   ParameterPtr bias;
-  if (o.bias) bias = m->own(b.parameter("bias", {channels}, default_bias(fan_of(shape).in), Kind::bias));
+  if (o.bias) bias = m->own(b.parameter("bias", {channels}, bias_start(o.init, {}, fan_of(shape).in), Kind::bias));
   Shape per_channel = Shape(Dims::filled(axes + 1, 1));
   per_channel[0] = channels;
   m->set_forward([=, s = *stride, p = *padding, d = *dilation, groups = o.groups](Context& c,

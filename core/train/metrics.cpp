@@ -157,10 +157,10 @@ Result<std::unique_ptr<Metric>> make_top_k(const Options& options) {
   return std::unique_ptr<Metric>(std::make_unique<Accuracy>(o, true));
 }
 
-// Precision, recall and F1 from true positives, false positives and false negatives of each class.
+// Precision, recall, F1 and the geometric mean of recalls from true positives, false positives and false negatives of each class.
 class FScore final : public Metric {
  public:
-  enum class Kind { precision, recall, f1 };
+  enum class Kind { precision, recall, f1, g_mean };
   FScore(Kind kind, ClassOptions o) : kind_(kind), o_(std::move(o)) {}
 
   Status update(const RoleArrays& arrays, int64_t) override {
@@ -188,6 +188,7 @@ class FScore final : public Metric {
 
   Result<double> value() const override {
     if (seen_ == 0) return bad_state("has seen no samples");
+    if (kind_ == Kind::g_mean) return geometric_mean_of_recalls();
     if (o_.average == "binary" || (o_.average == "auto" && counts_.size() == 2)) return of(counts_[1]);
     double sum = 0;
     int64_t present = 0;  // as scikit-learn: only classes that occur as a label or a prediction
@@ -211,6 +212,16 @@ class FScore final : public Metric {
     const double below = kind_ == Kind::f1 ? 2 * tp + fp + fn : kind_ == Kind::precision ? tp + fp : tp + fn;
     return below > 0 ? above / below : 0;
   }
+  double geometric_mean_of_recalls() const {
+    double product = 1, present = 0;
+    for (const Counts& c : counts_) {
+      const int64_t positives = c.true_positive + c.false_negative;
+      if (positives == 0) continue;
+      product *= static_cast<double>(c.true_positive) / static_cast<double>(positives);
+      ++present;
+    }
+    return std::pow(product, 1 / present);
+  }
 
   Kind kind_;
   ClassOptions o_;
@@ -227,6 +238,12 @@ Result<std::unique_ptr<Metric>> make_f_score(const Options& options, FScore::Kin
                          .finish());
   TN_RETURN_IF_ERROR(check_choice("average", o.average, {"auto", "binary", "macro"}));
   return std::unique_ptr<Metric>(std::make_unique<FScore>(kind, o));
+}
+
+Result<std::unique_ptr<Metric>> make_g_mean(const Options& options) {
+  ClassOptions o;
+  TN_RETURN_IF_ERROR(OptionBinder(options).get("threshold", o.threshold).get("ignore_index", o.ignore_index).finish());
+  return std::unique_ptr<Metric>(std::make_unique<FScore>(FScore::Kind::g_mean, o));
 }
 
 // Area under the ROC curve as the rank statistic of Mann and Whitney: the chance that a positive scores above
@@ -384,6 +401,7 @@ std::span<const MetricInfo> metrics() {
        [](O o) { return make_f_score(o, FScore::Kind::recall); }},
       {"f1", kScores, "harmonic mean of precision and recall", true,
        [](O o) { return make_f_score(o, FScore::Kind::f1); }},
+      {"g_mean", kScores, "geometric mean of the recalls of all classes", true, make_g_mean},
       {"auc", kScores, "area under the ROC curve", true, make_auc},
       {"mse", kScores, "mean squared error", false, [](O o) { return make_mean_error(o, true); }},
       {"mae", kScores, "mean absolute error", false, [](O o) { return make_mean_error(o, false); }},

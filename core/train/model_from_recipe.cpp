@@ -14,7 +14,7 @@ std::vector<int64_t> ints(const Repeated& v) {
 }
 
 Result<nn::Initializer> initializer(const std::string& name) {
-  if (name.empty()) return nn::Initializer();
+  if (name.empty() || name == "torch_default") return nn::Initializer();
   return nn::init::by_name(name);
 }
 

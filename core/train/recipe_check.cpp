@@ -261,16 +261,21 @@ class Checker {
                                       std::pair(d.has_val_split() ? &d.val_split() : nullptr, "val")}) {
       if (!split) continue;
       const std::string part(name), split_path = path + "." + part + "_split";
+      const bool files = part == "test" ? d.test_files_size() > 0 : d.val_files_size() > 0;
+      if (files) return fail(split_path, "give either " + part + "_files or " + part + "_split, not both");
+      if (split->how().starts_with("fold ")) {  // the split itself knows what may follow
+        if (split->has_fraction() || split->has_count())
+          return fail(split_path, "a split in folds takes neither 'fraction' nor 'count'");
+        continue;
+      }
       if (split->has_fraction() == split->has_count())
         return fail(split_path, part + "_split needs either 'fraction' or 'count'");
       if (split->has_fraction() && split->fraction() <= 0)
         return fail(split_path + ".fraction", "the fraction of " + part + "_split must be above 0");
-      constexpr std::string_view hows[] = {"random", "stratified", "first", "last"};
+      constexpr std::string_view hows[] = {"random", "stratified", "first", "last", "fold 1 of 5"};
       if (std::find(std::begin(hows), std::end(hows), split->how()) == std::end(hows))
         return fail(split_path + ".how",
                     "a split can't be '" + split->how() + "'" + did_you_mean(split->how(), hows));
-      const bool files = part == "test" ? d.test_files_size() > 0 : d.val_files_size() > 0;
-      if (files) return fail(split_path, "give either " + part + "_files or " + part + "_split, not both");
     }
     return Status::ok();
   }

@@ -114,6 +114,7 @@ TEST_CASE("binary metrics agree with scikit-learn, for scores and for two logits
   check_near(measure("precision", a, kMacro), 0.625);
   check_near(measure("recall", a, kMacro), 0.6196581196581197);
   check_near(measure("f1", a, kMacro), 0.6218181818181818);
+  check_near(measure("g_mean", a), std::sqrt(0.46153846153846156 * (2 * 0.6196581196581197 - 0.46153846153846156)));
   check_near(measure("auc", a), 0.6239316239316239);
   Arrays two{HostArray(DType::f32, Shape{kRows, 2}), a.labels}, column{a.outputs, a.labels}, sign = a,
                                                                                              shifted = a;

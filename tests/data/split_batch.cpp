@@ -98,8 +98,27 @@ TEST_CASE("splits: disjoint, complete, repeatable") {
   CHECK(ids(parts.held.columns())[0] == 90);
 }
 
+TEST_CASE("splits: folds hold out every row once, and of each class in turn") {
+  const auto d = numbered(43);  // row i is of class 1 when 4 divides i
+  std::vector<int64_t> all;
+  for (const char* how : {"fold 1 of 5", "fold 2 of 5", "fold 3 of 5", "fold 4 of 5", "fold 5 of 5"}) {
+    REQUIRE_GOOD(const SplitRows a, split_rows(*d, {.how = how}));
+    all.insert(all.end(), a.held.begin(), a.held.end());
+    CHECK(a.rest.size() + a.held.size() == 43);
+  }
+  std::sort(all.begin(), all.end());
+  CHECK(all == ids(d->columns()));
+  REQUIRE_GOOD(const SplitRows second, split_rows(*d, {.how = "fold 2 of 5"}));
+  // Class 1 has the rows 0, 4, 8, ..: its number 1 and 6; the rest 1, 2, 3, 5, ..: number 1, 6, 11, ..
+  CHECK(second.held == std::vector<int64_t>{2, 4, 9, 15, 22, 24, 29, 35, 42});
+}
+
 TEST_CASE("splits: bad requests") {
   const auto d = numbered(10);
+  CHECK_FAILS(split_rows(*d, {.how = "fold 1 of 5", .count = 2}), "neither");
+  CHECK_FAILS(split_rows(*d, {.how = "fold 6 of 5", .count = 2}), "fold 6 of 5");
+  CHECK_FAILS(split_rows(*d, {.how = "fold 20 of 30"}), "empty");
+  CHECK_FAILS(split_rows(*d, {.how = "fold 1 of 5", .label = "z"}), "'z'");
   CHECK_FAILS(split_rows(*d, {}), "either");
   CHECK_FAILS(split_rows(*d, {.fraction = 0.5, .count = 2}), "either");
   CHECK_FAILS(split_rows(*d, {.fraction = 1.5}), "between 0 and 1");
