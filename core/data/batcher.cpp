@@ -1,6 +1,7 @@
 #include "core/data/batcher.h"
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 
 #include "core/base/random.h"
@@ -11,14 +12,24 @@ namespace {
 class RowBatcher final : public Batcher {
  public:
   RowBatcher(std::shared_ptr<const Dataset> data, RowBatcherOptions options)
-      : data_(std::move(data)), o_(std::move(options)) {}
+      : data_(std::move(data)), o_(std::move(options)) {
+    if (o_.per_class == 0) return;
+    std::map<int64_t, std::vector<int64_t>> of;
+    const HostArray& y = data_->columns().at("y");
+    for (int64_t i = 0; i < data_->size(); ++i) of[static_cast<int64_t>(y.at(i))].push_back(i);
+    for (auto& [label, rows] : of) classes_.push_back(std::move(rows));
+  }
+
+  int64_t classes() const { return static_cast<int64_t>(classes_.size()); }
 
   int64_t steps_per_epoch() const override {
     const int64_t n = data_->size();
+    if (o_.per_class > 0) return std::max<int64_t>(1, n / o_.batch_size);
     return o_.drop_last ? n / o_.batch_size : (n - 1) / o_.batch_size + 1;
   }
 
   int64_t batch_rows(int64_t step) const override {
+    if (o_.per_class > 0) return o_.batch_size;
     const int64_t begin = step % steps_per_epoch() * o_.batch_size;
     return std::min(o_.batch_size, data_->size() - begin);
   }
@@ -27,7 +38,9 @@ class RowBatcher final : public Batcher {
     if (step < 0) return invalid("batch " + std::to_string(step) + " does not exist; steps count from 0");
     const int64_t begin = step % steps_per_epoch() * o_.batch_size;
     std::vector<int64_t> rows(static_cast<size_t>(batch_rows(step)));
-    if (o_.shuffle) {
+    if (o_.per_class > 0) {
+      rows = balanced(step);
+    } else if (o_.shuffle) {
       const auto order = order_of(epoch_of(step));
       std::copy_n(order->begin() + begin, rows.size(), rows.begin());
     } else {
@@ -55,8 +68,25 @@ class RowBatcher final : public Batcher {
     return order_;
   }
 
+  std::vector<int64_t> balanced(int64_t step) const {
+    Philox random(split_key(split_key(o_.seed, "classes"), static_cast<uint64_t>(step)));
+    const std::vector<int64_t> drawn = random.permutation(classes());
+    std::vector<int64_t> rows;
+    for (int64_t c = 0; c < o_.batch_size / o_.per_class; ++c) {
+      const std::vector<int64_t>& of = classes_[static_cast<size_t>(drawn[static_cast<size_t>(c)])];
+      const auto n = static_cast<int64_t>(of.size());
+      const std::vector<int64_t> order = random.permutation(n);
+      for (int64_t k = 0; k < o_.per_class; ++k) {
+        const int64_t pick = n >= o_.per_class ? order[static_cast<size_t>(k)] : static_cast<int64_t>(random.below(static_cast<uint64_t>(n)));
+        rows.push_back(of[static_cast<size_t>(pick)]);
+      }
+    }
+    return rows;
+  }
+
   std::shared_ptr<const Dataset> data_;
   RowBatcherOptions o_;
+  std::vector<std::vector<int64_t>> classes_;  // rows of each, with per_class
   mutable std::mutex mutex_;
   mutable int64_t order_epoch_ = -1;
   mutable Order order_;
@@ -132,7 +162,20 @@ Result<std::unique_ptr<Batcher>> make_row_batcher(std::shared_ptr<const Dataset>
     return invalid("batch_size " + std::to_string(options.batch_size) +
                    " with drop_last leaves no batch of " + std::to_string(data->size()) +
                    " samples; lower it");
-  return std::unique_ptr<Batcher>(std::make_unique<RowBatcher>(std::move(data), std::move(options)));
+  const int64_t each = options.per_class, size = options.batch_size;
+  if (each < 0) return invalid("per_class is " + std::to_string(each) + ", must be at least 1");
+  if (each > 0 && size % each != 0)
+    return invalid("batch_size " + std::to_string(size) + " is not a multiple of per_class " + std::to_string(each));
+  if (each > 0) {
+    const auto y = data->columns().find("y");
+    if (y == data->columns().end() || !is_integer(y->second.dtype()) || y->second.shape().rank() != 1)
+      return invalid("per_class needs class numbers: an integer column 'y' with one number a row");
+  }
+  auto batcher = std::make_unique<RowBatcher>(std::move(data), std::move(options));
+  if (each > 0 && size / each > batcher->classes())
+    return invalid("batch_size " + std::to_string(size) + " with per_class " + std::to_string(each) + " asks for " +
+                   std::to_string(size / each) + " classes; there are " + std::to_string(batcher->classes()));
+  return std::unique_ptr<Batcher>(std::move(batcher));
 }
 
 Result<std::unique_ptr<Batcher>> make_window_batcher(std::shared_ptr<const Dataset> data,

@@ -29,12 +29,16 @@ struct RowBatcherOptions {
   int64_t batch_size = 32;
   bool shuffle = true;     // a new order each epoch, from (seed, epoch); false: file order
   bool drop_last = false;  // leave out the last, smaller batch of an epoch
+  // Not 0: each batch is drawn anew, batch_size / per_class random classes (column y) of so many random rows each; a class
+  // with fewer rows gives some of them more than once. An epoch is as many batches as rows fill.
+  int64_t per_class = 0;
   uint64_t seed = 0;
   TransformList transforms{};  // applied to each batch; augmentation key = f(seed, step)
   bool training = true;        // whether training_only transforms apply
 };
 // Batches of rows: every column of `data`, rows gathered: [B, ...].
-// Errors: empty data, batch size < 1, drop_last with fewer rows than a batch.
+// Errors: empty data, batch size < 1, drop_last with fewer rows than a batch; with per_class: no integer column y, a batch
+// size that is no multiple of it, more classes in a batch than there are.
 Result<std::unique_ptr<Batcher>> make_row_batcher(std::shared_ptr<const Dataset> data,
                                                   RowBatcherOptions options);
 

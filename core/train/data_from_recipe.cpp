@@ -164,6 +164,7 @@ Result<std::unique_ptr<Batcher>> train_batcher(const Recipe& recipe, int index, 
   const proto::Data& d = recipe.proto.data(index);
   Result<std::unique_ptr<Batcher>> batcher = [&] {
     if (stream.train->has("tokens")) {
+      if (d.has_per_class()) return Result<std::unique_ptr<Batcher>>(invalid("per_class is for rows with class numbers, not for a stream of tokens"));
       WindowBatcherOptions o;
       o.batch_size = batch_size_of(recipe, d);
       o.context = stream.context;
@@ -175,6 +176,7 @@ Result<std::unique_ptr<Batcher>> train_batcher(const Recipe& recipe, int index, 
     o.batch_size = batch_size_of(recipe, d);
     o.shuffle = d.shuffle();
     o.drop_last = d.drop_last();
+    o.per_class = d.per_class();
     o.seed = seed;
     o.transforms = stream.transform_list();
     return make_row_batcher(stream.train, std::move(o));

@@ -381,6 +381,69 @@ Result<std::unique_ptr<Metric>> make_r2(const Options& options) {
   return std::unique_ptr<Metric>(std::make_unique<R2>());
 }
 
+// ---- Retrieval
+// ---------------------------------------------------------------------------------------------------------------
+
+// Recall@k by leaving one out: whether a row of the same label is among the k most similar others (cosine).
+class RecallAtK final : public Metric {
+ public:
+  explicit RecallAtK(int64_t k) : k_(k) {}
+
+  Status update(const RoleArrays& arrays, int64_t) override {
+    TN_ASSIGN(const HostArray* x, role(arrays, "outputs"));
+    TN_ASSIGN(const HostArray* y, role(arrays, "labels"));
+    if (x->shape().rank() != 2 || y->shape() != Shape{x->shape()[0]})
+      return invalid("wants embeddings [N, D] and labels [N], got " + describe(*x) + " and " + describe(*y));
+    if (!labels_.empty() && x->shape()[1] != width_)
+      return invalid("embeddings of width " + std::to_string(x->shape()[1]) + " after some of width " + std::to_string(width_));
+    width_ = x->shape()[1];
+    for (int64_t i = 0; i < x->shape()[0]; ++i) {
+      double square = 0;
+      for (int64_t j = 0; j < width_; ++j) square += x->at(i * width_ + j) * x->at(i * width_ + j);
+      if (!std::isfinite(square)) return invalid("an embedding is not finite");
+      for (int64_t j = 0; j < width_; ++j)
+        rows_.push_back(static_cast<float>(x->at(i * width_ + j) / std::max(std::sqrt(square), 1e-12)));
+      labels_.push_back(y->at(i));
+    }
+    return Status::ok();
+  }
+  Result<double> value() const override {
+    if (labels_.empty()) return bad_state("has seen no samples");
+    const size_t n = labels_.size(), width = static_cast<size_t>(width_);
+    int64_t hits = 0;
+    std::vector<float> similar(n);
+    for (size_t i = 0; i < n; ++i) {
+      float best = -2;  // of its own label
+      for (size_t j = 0; j < n; ++j) {
+        float sum = 0;
+        for (size_t c = 0; c < width; ++c) sum += rows_[i * width + c] * rows_[j * width + c];
+        similar[j] = sum;
+        if (j != i && labels_[j] == labels_[i]) best = std::max(best, sum);
+      }
+      int64_t above = 0;
+      for (size_t j = 0; j < n; ++j) above += labels_[j] != labels_[i] && similar[j] > best;
+      hits += best > -2 && above < k_;
+    }
+    return static_cast<double>(hits) / static_cast<double>(n);
+  }
+  void reset() override {
+    rows_.clear();
+    labels_.clear();
+  }
+
+ private:
+  int64_t k_, width_ = 0;
+  std::vector<float> rows_;  // of length 1
+  std::vector<double> labels_;
+};
+
+Result<std::unique_ptr<Metric>> make_recall_at_k(const Options& options) {
+  int64_t k = 1;
+  TN_RETURN_IF_ERROR(OptionBinder(options).get("k", k).finish());
+  if (k < 1) return invalid("k is " + std::to_string(k) + "; it must be at least 1");
+  return std::unique_ptr<Metric>(std::make_unique<RecallAtK>(k));
+}
+
 constexpr std::string_view kScores = "outputs,labels";
 
 }  // namespace
@@ -406,6 +469,7 @@ std::span<const MetricInfo> metrics() {
       {"mse", kScores, "mean squared error", false, [](O o) { return make_mean_error(o, true); }},
       {"mae", kScores, "mean absolute error", false, [](O o) { return make_mean_error(o, false); }},
       {"r2", kScores, "coefficient of determination", true, make_r2},
+      {"recall_at_k", kScores, "share of embeddings with one of their label among the k nearest", true, make_recall_at_k},
   };
   return all;
 }

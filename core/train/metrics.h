@@ -45,6 +45,8 @@ class Metric {
 // constant labels: 1 if exact, else 0 One score each ([N] or [N,1]) means binary: positive if above
 // `threshold` (0 fits logits; give 0.5 for probabilities); labels are then positive if > 0, so 0/1 and -1/+1
 // both fit.
+// recall_at_k   outputs, labels   k (1): outputs are embeddings [N, D], whose similarity is the cosine; each row is left
+// out of its own search, and a row without another of its label is a miss
 struct MetricInfo {
   std::string_view id;
   std::string_view roles;  // comma separated
