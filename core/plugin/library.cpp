@@ -32,6 +32,12 @@ std::mutex& dll_mutex() {
   return m;
 }
 
+// Every library that was loaded; never destroyed, since that would unload them (see the header).
+std::vector<boost::dll::shared_library>& loaded() {
+  static auto* libraries = new std::vector<boost::dll::shared_library>();
+  return *libraries;
+}
+
 Status check_option(const std::string& who, const tn_option* o, std::set<std::string>& names) {
   if (!o) return invalid(who + ": an option is a null pointer");
   if (!TN_HAS(o, name) || !TN_COVERS(o, flags)) return invalid(who + ": an option has no name");
@@ -162,10 +168,9 @@ Result<std::unique_ptr<PluginLibrary>> PluginLibrary::load(const std::string& pa
   tn_entry_fn entry = nullptr;
   try {
     const std::lock_guard lock(dll_mutex());
-    using boost::dll::load_mode::type;
-    // RTLD_NOW | RTLD_LOCAL; never freed, see the header.
-    auto* library = new boost::dll::shared_library(path, boost::dll::load_mode::rtld_now | boost::dll::load_mode::rtld_local);
-    entry = &library->get<int32_t(const tn_host*, const tn_plugin**)>(TN_ENTRY_NAME);
+    boost::dll::shared_library library(path, boost::dll::load_mode::rtld_now | boost::dll::load_mode::rtld_local);
+    entry = &library.get<int32_t(const tn_host*, const tn_plugin**)>(TN_ENTRY_NAME);
+    loaded().push_back(std::move(library));
   } catch (const std::exception& e) {
     return invalid(path + ": can't be loaded: " + e.what());
   }

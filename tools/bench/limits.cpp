@@ -85,7 +85,9 @@ Result<AdamWLoop> measure_adamw_loop(int threads, double seconds) {
     ++count;
     const float rate = lr / (1 - std::pow(beta1, static_cast<float>(count)));
     const float root = 1 / std::sqrt(1 - std::pow(beta2, static_cast<float>(count)));
-    for (const auto [p, g, m, v] : all) {
+    for (const Tensors& t : all) {
+      float *p = t.p, *m = t.m, *v = t.v;
+      const float* g = t.g;
 #pragma omp parallel for simd num_threads(threads) schedule(static)
       for (int64_t i = 0; i < n; ++i) {
         m[i] = beta1 * m[i] + (1 - beta1) * g[i];
