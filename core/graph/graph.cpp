@@ -5,6 +5,7 @@
 
 #include "core/plan/plan.h"
 #include "core/runtime.h"
+#include "core/tensor/saturate.h"
 
 namespace tenon {
 namespace {
@@ -110,7 +111,7 @@ Tensor Graph::input(const Array& array) {
 
 Tensor Graph::scalar(double value, DType dtype) {
   const TensorType type{dtype, Shape{}};
-  const Tensor t = leaf(kScalarOp, type, {.number = value, .integer = static_cast<int64_t>(value)});
+  const Tensor t = leaf(kScalarOp, type, {.number = value, .integer = saturate<int64_t>(value)});
   if (runtime_->options().eager) materialise_scalar(t);
   return t;
 }
@@ -261,7 +262,7 @@ void write_scalar(const Graph& g, const Graph::Node& n, void* to) {
   const bool constant = n.op == &kConstantOp;
   const Graph::Leaf* leaf = constant ? nullptr : &g.leaves()[static_cast<size_t>(g.leaf_index(n))];
   const double real = constant ? g.attrs_of(n).f("value") : leaf->number;
-  const int64_t integer = constant ? static_cast<int64_t>(real) : leaf->integer;
+  const int64_t integer = constant ? saturate<int64_t>(real) : leaf->integer;
   dispatch(dtype, [&](auto t) {
     using T = decltype(t);
     T v;

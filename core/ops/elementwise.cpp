@@ -4,6 +4,7 @@
 
 #include "core/ops/elementwise_table.h"
 #include "core/ops/families.h"
+#include "core/tensor/saturate.h"
 
 namespace tenon {
 namespace {

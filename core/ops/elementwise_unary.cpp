@@ -2,6 +2,7 @@
 #include <limits>
 
 #include "core/ops/elementwise_table.h"
+#include "core/tensor/saturate.h"
 
 namespace tenon {
 namespace {

@@ -1,8 +1,6 @@
 // Helpers for plain kernels: strided iteration and arithmetic types.
 #pragma once
 
-#include <cmath>
-#include <limits>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -33,17 +31,6 @@ T store(A v) {
     return bf16(static_cast<float>(v));
   else
     return static_cast<T>(v);
-}
-
-// A real number as an integer: truncated towards zero, held to the type's range, NaN as 0.
-template <class I, class A>
-I saturate(A v) {
-  if (std::isnan(v)) return 0;
-  // As a power of two, one past the largest value is exact in every floating type.
-  const A past = std::ldexp(A{1}, std::numeric_limits<I>::digits);
-  if (v >= past) return std::numeric_limits<I>::max();
-  if (v < static_cast<A>(std::numeric_limits<I>::min())) return std::numeric_limits<I>::min();
-  return static_cast<I>(v);
 }
 
 // Calls f(offset of view 0, offset of view 1, ..) in elements for every index of `shape`, row-major order.

@@ -2,6 +2,7 @@
 #include "core/ops/dense.h"
 #include "core/ops/sample_values.h"
 #include "core/ops/shape_ops.h"
+#include "core/tensor/saturate.h"
 
 namespace tenon {
 namespace {

@@ -52,6 +52,7 @@ void rank_line(const T* x, int64_t stride, bool descending, size_t k, std::vecto
 
 // Writes ranked values (unless null) and indices for every line of x.
 Status rank_all(const View& x, int axis, bool descending, const View* values, const View& indices) {
+  if (x.shape.numel() == 0) return Status::ok();
   dispatch(x.dtype, [&](auto t) {
     using T = decltype(t);
     std::vector<int64_t> order(static_cast<size_t>(x.shape[axis]));

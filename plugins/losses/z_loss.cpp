@@ -114,7 +114,6 @@ struct ZLoss : SphericalLoss {
 
 // The slots: V [D, d]; U, Ui, Q [d, d]; omega, wbar [d].
 struct Factors {
-  static constexpr const char* names[] = {"V", "U", "Ui", "Q", "omega", "wbar"};
   Tensor v, u, ui, q, omega, wbar;
 
   static Factors get(const tn::Ctx& c) {

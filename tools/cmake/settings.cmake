@@ -19,7 +19,8 @@ if(TENON_SANITIZE)
   set(optimize "-O1")
   # function: that check compares addresses of types, which differ between the program and a plugin.
   add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g1
-                      $<$<CXX_COMPILER_ID:Clang>:-fno-sanitize=function>)
+                      $<$<CXX_COMPILER_ID:Clang>:-fno-sanitize=function>
+                      $<$<CXX_COMPILER_ID:Clang>:-Wno-pass-failed>)
   add_link_options(-fsanitize=address,undefined)
 else()
   # Kernels that want more say so themselves; elsewhere -O3 only makes the build slower.

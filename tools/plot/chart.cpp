@@ -13,7 +13,7 @@ constexpr const char* kColours[] = {"#0072b2", "#e69f00", "#009e73", "#cc79a7",
                                     "#d55e00", "#56b4e9", "#999999"};
 const char* colour(size_t i) { return kColours[i % std::size(kColours)]; }
 
-constexpr double kFont = 12, kLetter = 6.6;  // size of the text and mean width of a letter, pixels
+constexpr double kLetter = 6.6;  // mean width of a letter of the text, pixels
 
 double width_of(const std::string& text) { return kLetter * static_cast<double>(text.size()); }
 
