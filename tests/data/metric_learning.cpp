@@ -40,7 +40,7 @@ double recall(const std::vector<float>& x, const std::vector<int32_t>& y, int64_
 
 TEST_CASE("balanced batches hold so many rows of each of their classes") {
   const auto data = classes(9);
-  const auto batcher = make_row_batcher(data, {.batch_size = 12, .seed = 3, .per_class = 3}).value();
+  const auto batcher = make_row_batcher(data, {.batch_size = 12, .per_class = 3, .seed = 3}).value();
   CHECK(batcher->steps_per_epoch() == 45 / 12);
   std::set<int64_t> seen;
   for (int64_t step = 0; step < 40; ++step) {
