@@ -157,7 +157,7 @@ Status Instance::declare(Call& call, const tn_slot& s) {
     return invalid(what + " has rank " + std::to_string(s.rank));
   Backend& backend = call.graph->backend();
   Slot slot{.kind = s.kind, .saved = !(s.flags & TN_SLOT_FLAG_NOT_SAVED), .values = {}, .initial = {}, .pending = {}, .trainable = {}, .group = {},
-            .lr_scale = TN_HAS(&s, lr_scale) ? s.lr_scale : 1, .no_decay = (s.flags & TN_SLOT_FLAG_NO_DECAY) != 0};
+            .lr_scale = TN_COVERS(&s, lr_scale) && s.lr_scale != 0 ? s.lr_scale : 1, .no_decay = (s.flags & TN_SLOT_FLAG_NO_DECAY) != 0};
   if (TN_HAS(&s, group)) slot.group = s.group;
   DType dtype = DType::f32;
   if (s.dtype != 0) {
