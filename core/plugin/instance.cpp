@@ -28,13 +28,6 @@ std::string ranks_text(uint32_t ranks) {
   return s;
 }
 
-HostArray filled(DType t, const Shape& shape, double v) {
-  HostArray h(t, shape);
-  if (v != 0)
-    for (int64_t i = 0; i < h.numel(); ++i) h.set(i, v);
-  return h;
-}
-
 }  // namespace
 
 Instance::Instance() : kept_generation(next_generation()) {}
@@ -148,6 +141,14 @@ Result<Emissions> Instance::after_step(Graph& graph, const CallInfo& info, Model
   return std::move(call.emitted);
 }
 
+Status Instance::Initial::write_to(Array& array) const {
+  if (values) return array.assign(*values);
+  if (fill == 0) return array.buffer()->backend().zero(array.data(), array.size_bytes());
+  HostArray h(type.dtype, type.shape);
+  for (int64_t i = 0; i < h.numel(); ++i) h.set(i, fill);
+  return array.assign(h);
+}
+
 Status Instance::declare(Call& call, const tn_slot& s) {
   if (!declaring) return invalid("slots are declared in init only");
   if (!TN_HAS(&s, name)) return invalid("a slot has no name");
@@ -163,14 +164,14 @@ Status Instance::declare(Call& call, const tn_slot& s) {
   if (s.dtype != 0) {
     TN_ASSIGN(dtype, dtype_from_abi(s.dtype));
   }
-  std::vector<HostArray> initial;
+  std::vector<Initial> initial;
   if (s.kind == TN_SLOT_PER_PARAM) {
     for (const Array& p : slot_params) {
       if (s.flags & TN_SLOT_FLAG_FROM_PARAM) {
         TN_ASSIGN(HostArray h, p.to_host());
-        initial.push_back(std::move(h));
+        initial.push_back({.type = p.type(), .values = std::move(h)});
       } else {
-        initial.push_back(filled(s.dtype == 0 ? p.dtype() : dtype, p.shape(), s.initial));
+        initial.push_back({.type = {s.dtype == 0 ? p.dtype() : dtype, p.shape()}, .fill = s.initial});
       }
     }
   } else {
@@ -183,13 +184,14 @@ Status Instance::declare(Call& call, const tn_slot& s) {
       TN_ASSIGN(HostArray h, call.graph->to_host(t));
       if (h.dtype() != dtype || h.shape() != shape)
         return invalid(what + " is " + to_string(TensorType{dtype, shape}) + ", its initial value " + to_string(TensorType{h.dtype(), h.shape()}));
-      initial.push_back(std::move(h));
+      initial.push_back({.type = {dtype, shape}, .values = std::move(h)});
     } else {
-      initial.push_back(filled(dtype, shape, s.initial));
+      initial.push_back({.type = {dtype, shape}, .fill = s.initial});
     }
   }
-  for (size_t i = 0; i < initial.size(); ++i) {
-    TN_ASSIGN(Array a, Array::from_host(backend, initial[i]));
+  for (const Initial& first : initial) {
+    TN_ASSIGN(Array a, Array::allocate(backend, first.type.dtype, first.type.shape));
+    TN_RETURN_IF_ERROR(first.write_to(a));
     if (s.kind == TN_SLOT_TRAINABLE)
       slot.trainable.push_back(std::make_shared<nn::Parameter>(nn::Parameter{name_ + "." + s.name, a, nn::Kind::weight, true}));
     slot.values.push_back(std::move(a));
@@ -227,7 +229,7 @@ Status Instance::reset(const std::string& slot_name) {
     if (!slot_name.empty() && n != slot_name) continue;
     for (size_t i = 0; i < s.values.size(); ++i) {
       Array& a = s.kind == TN_SLOT_TRAINABLE ? s.trainable[i]->value : s.values[i];
-      TN_RETURN_IF_ERROR(a.assign(s.initial[i]));
+      TN_RETURN_IF_ERROR(s.initial[i].write_to(a));
       s.pending[i] = Tensor{};
     }
   }

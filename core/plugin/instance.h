@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -53,11 +54,18 @@ class Instance {
   Result<Emissions> after_step(Graph& graph, const CallInfo& info, ModelService* models);
 
   // --- slots ---
+  // What a slot's tensor holds until it is set, and again after a reset. The usual fill takes no memory.
+  struct Initial {
+    TensorType type;
+    double fill = 0;                       // of every element, or
+    std::optional<HostArray> values = {};  // all of them
+    Status write_to(Array& array) const;
+  };
   struct Slot {
     int32_t kind = TN_SLOT_STATE;
     bool saved = true;
     std::vector<Array> values;               // one, or one per parameter
-    std::vector<HostArray> initial;          // for reset
+    std::vector<Initial> initial;
     std::vector<Tensor> pending;             // set in this step
     std::vector<nn::ParameterPtr> trainable;  // TN_SLOT_TRAINABLE: what the optimizer trains
     std::string group;
