@@ -107,9 +107,11 @@ std::string table_of(const Profile& profile, const ProfiledSteps& s) {
          n(c.allocations), per_step(c.allocated_bytes) / (1 << 20));
   append(out, "memory: arena %.1f MB, process %.0f MB at most\n",
          static_cast<double>(s.stats.arena_bytes) / (1 << 20), s.peak_mb);
-  append(out,
-         "peak, measured here: %.0f GFLOP/s (f32 product), %.1f GB/s; `of peak` is the nearer of the two\n",
-         s.limits.flops_per_second * 1e-9, s.limits.bytes_per_second * 1e-9);
+  append(
+      out,
+      "peak, measured here: %.0f GFLOP/s (f32 product), %.1f GB/s; `of peak` is the nearer of the two, above "
+      "100 %% when data came from a cache\n",
+      s.limits.flops_per_second * 1e-9, s.limits.bytes_per_second * 1e-9);
   return out;
 }
 

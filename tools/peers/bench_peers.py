@@ -219,7 +219,8 @@ def torch_workloads(compiled):
 # --- JAX ----------------------------------------------------------------------------------------------------------
 
 def jax_workloads():
-    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=true"
+    # XLA takes all cores that it is allowed to.
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
     import jax, jax.numpy as jnp, optax
 
     def supervised(params, forward, x, y, optimizer, loss=None):

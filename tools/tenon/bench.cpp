@@ -89,7 +89,11 @@ Result<std::string> profile(const BenchFlags& flags, const bench::WorkloadInfo& 
   TN_ASSIGN(const Ready r, make_ready(flags, info, wrap));
   TN_ASSIGN(const auto steps,
             profile_steps(*r.runtime, profile, 20, [&](int64_t) { return r.workload->step(); }));
-  return flags.json ? json_of(profile, steps).dump() + "\n" : table_of(profile, steps);
+  if (!flags.json)
+    return std::string(info.name) + ": " + std::string(info.what) + "\n\n" + table_of(profile, steps);
+  nlohmann::ordered_json line = {{"workload", info.name}};
+  line.update(json_of(profile, steps));
+  return line.dump() + "\n";
 }
 
 // Answers the requests of --compare: "step" takes one, "measure SECONDS" times some, after a check of the
