@@ -190,6 +190,42 @@ struct Fit {
   }
 };
 
+// The quantised forms of a model.
+struct Supernet {
+  const Ctx& ctx;
+  const char* model = nullptr;
+  std::vector<tn_site> sites() const {
+    uint32_t n = 0;
+    check(api().sites(ctx.raw, model, nullptr, 0, &n));
+    std::vector<tn_site> out(n);
+    for (tn_site& s : out) s.struct_size = sizeof s;
+    check(api().sites(ctx.raw, model, out.data(), n, &n));
+    return out;
+  }
+  std::vector<int64_t> choices(uint32_t site) const {
+    const int64_t* values = nullptr;
+    uint32_t n = 0;
+    check(api().choices(ctx.raw, model, site, &values, &n));
+    return std::vector<int64_t>(values, values + n);
+  }
+  void configure(const std::vector<int64_t>& c) const {
+    check(api().configure(ctx.raw, model, c.data(), static_cast<uint32_t>(c.size())));
+  }
+  // which: 0 random, 1 smallest, 2 largest.
+  std::vector<int64_t> sample(uint64_t key, int32_t which) const {
+    std::vector<int64_t> out(sites().size());
+    check(api().sample(ctx.raw, model, key, which, out.data(), static_cast<uint32_t>(out.size())));
+    return out;
+  }
+  void recalibrate(int64_t batches) const { check(api().recalibrate(ctx.raw, model, batches)); }
+
+ private:
+  const tn_supernet_api& api() const { return ctx.extension<tn_supernet_api>(TN_EXT_SUPERNET); }
+  static void check(int32_t code) {
+    if (code) throw Error("the quantised forms of the model could not be used", code);
+  }
+};
+
 // Another plugin: one made here, or one of the recipe.
 struct Plugin {
   Plugin(const Ctx& c, const char* kind, const char* id, const std::vector<tn_attr>& options)

@@ -205,6 +205,7 @@ struct tn_host {
 #define TN_EXT_DATA "tenon.data/1"                 /*   tn_data_api, section L; procedures */
 #define TN_EXT_PLUGINS "tenon.plugins/1"           /*   tn_plugins_api, section L; procedures */
 #define TN_EXT_FIT "tenon.fit/1"                   /*   tn_fit_api, section L; procedures */
+#define TN_EXT_SUPERNET "tenon.supernet/1"         /*   tn_supernet_api, section L; procedures */
 #define TN_EXT_TEXT "tenon.text/1"                 /*   tn_text_api, section L; procedures */
 
 /* ================ D. Plugin and descriptors ================ */
@@ -890,6 +891,22 @@ typedef struct tn_fit_api {
    * `key` decides. */
   int32_t (*select_rows)(tn_ctx*, const char* stream, const int64_t* rows, int64_t n, uint64_t key);
 } tn_fit_api;
+
+/* "tenon.supernet/1": the quantised forms of a model; model NULL: the main one. */
+typedef struct tn_supernet_api {
+  uint32_t struct_size, reserved;
+  /* The sites in order, with their present choice: fills up to `capacity` and says how many; names live until the next
+   * such call. [main] and [build] */
+  int32_t (*sites)(tn_ctx*, const char* model, tn_site* out, uint32_t capacity, uint32_t* n);
+  /* The values that a site may take, a list that lives until the next such call. [main] and [build] */
+  int32_t (*choices)(tn_ctx*, const char* model, uint32_t site, const int64_t** values, uint32_t* n);
+  /* Indices into the choices for all n sites, for whatever is built from now on. [main] and [build] */
+  int32_t (*configure)(tn_ctx*, const char* model, const int64_t* choices, uint32_t n);
+  /* A configuration as tn_quantizer.sample gives it, or else drawn independently. [any] */
+  int32_t (*sample)(tn_ctx*, const char* model, uint64_t key, int32_t which, int64_t* out, uint32_t n);
+  /* Running statistics become their means over n training batches, in the present form. [main] */
+  int32_t (*recalibrate)(tn_ctx*, const char* model, int64_t batches);
+} tn_supernet_api;
 
 /* "tenon.text/1": the tokens of a language model, and generation. [main] */
 typedef struct tn_text_api {

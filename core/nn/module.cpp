@@ -63,6 +63,12 @@ Tensor Context::output_of(std::string_view module_name) const {
 }
 
 Tensor Module::operator()(Context& ctx, std::span<const Tensor> in) const {
+  std::vector<Tensor> changed;
+  if (on_input && !in.empty() && in[0].valid()) {
+    changed.assign(in.begin(), in.end());
+    changed[0] = on_input(ctx, in[0]);
+    in = changed;
+  }
   const Tensor y = forward_(ctx, in);
   ctx.record(*this, y);
   return y;

@@ -61,6 +61,8 @@ class Context {
   bool train() const { return train_; }
   // What acts as p: its substitute, or the leaf of its array; or the effective weight that is made of it.
   Tensor parameter(const Parameter& p);
+  // The same without what makes an effective weight of it.
+  Tensor stored(const Parameter& p) const;
   void substitute(const Parameter& p, Tensor t) { substitutes_[&p] = t; }
   // State: the value set last in this context, else the array's. update() takes effect when updates() are
   // evaluated.
@@ -73,6 +75,8 @@ class Context {
   // Mixed precision: matrix products and convolutions read bf16; parameters, sums and all else stay f32. An f32 operand
   // in the type that products read, and the product back in f32.
   bool mixed = false;
+  // Running statistics take this share of the batch's, instead of what their layers say; 0: as they say.
+  double stats_share = 0;
   Tensor operand(Tensor t) const;
   Tensor product(Tensor t) const;
 
@@ -91,8 +95,6 @@ class Context {
   Tensor output_of(std::string_view module_name) const;
 
  private:
-  Tensor stored(const Parameter& p) const;
-
   Graph& graph_;
   bool train_;
   uint64_t key_, keys_used_ = 0;
@@ -124,6 +126,8 @@ class Module {
     return child;
   }
   void set_forward(Forward f) { forward_ = std::move(f); }
+  // Another tensor in place of the first input: the same in another number format.
+  std::function<Tensor(Context&, Tensor)> on_input = {};
   std::span<const ModulePtr> children() const { return children_; }
 
  private:

@@ -42,10 +42,10 @@ Layer batch_norm(double momentum, double eps, bool affine) {
               const BatchNorm y = tenon::batch_norm(x, gain, bias, eps);
               const auto n = static_cast<double>(x.numel() / std::max<int64_t>(channels, 1));
               const double unbiased = n > 1 ? n / (n - 1) : 1;
+              const double share = c.stats_share > 0 ? c.stats_share : momentum;
               const auto move = [&](const ParameterPtr& p, Tensor batch, double scale) {
                 const Tensor old = c.state(*p);
-                c.update(p,
-                         old * (1 - momentum) + cast(stop_gradient(batch), old.dtype()) * (momentum * scale));
+                c.update(p, old * (1 - share) + cast(stop_gradient(batch), old.dtype()) * (share * scale));
               };
               move(mean, y.mean, 1);
               move(var, y.var, unbiased);

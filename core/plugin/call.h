@@ -109,6 +109,7 @@ class Call {
   Emissions emitted;
   std::vector<std::pair<std::string, double>> reported;
   std::vector<std::string> parameter_names;  // what tn_model_api.parameters handed out
+  std::vector<int64_t> numbers;              // what tn_supernet_api.choices handed out
 
  private:
   tn_ctx ctx_{};

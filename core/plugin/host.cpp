@@ -22,6 +22,7 @@ const void* get_extension(const tn_host*, const char* id) {
   if (is(TN_EXT_DATA)) return &data_table();
   if (is(TN_EXT_PLUGINS)) return &plugins_table();
   if (is(TN_EXT_FIT)) return &fit_table();
+  if (is(TN_EXT_SUPERNET)) return &supernet_table();
   return nullptr;
 }
 

@@ -25,6 +25,7 @@ const tn_session_api& session_table();
 const tn_data_api& data_table();
 const tn_plugins_api& plugins_table();
 const tn_fit_api& fit_table();
+const tn_supernet_api& supernet_table();
 
 // A host table over `hooks`, which must outlive it.
 tn_host make_host(HostHooks& hooks);

@@ -44,6 +44,10 @@ Result<double> RunService::metric(const std::string&, const std::string&) { retu
 Result<std::vector<double>> RunService::predict(const std::string&, const std::string&) { return not_here("predict"); }
 Status RunService::set_column(const std::string&, const std::string&, const std::string&, HostArray) { return not_here("set_column"); }
 Status RunService::select_rows(const std::string&, const std::vector<int64_t>*, uint64_t) { return not_here("select_rows"); }
+Result<std::vector<RunService::SiteForm>> RunService::sites(const std::string&) { return not_here("sites"); }
+Status RunService::configure(const std::string&, const std::vector<int64_t>&) { return not_here("configure"); }
+Result<std::vector<int64_t>> RunService::sample(const std::string&, uint64_t, int32_t) { return not_here("sample"); }
+Status RunService::recalibrate(const std::string&, int64_t) { return not_here("recalibrate"); }
 void RunService::report(const std::string&, double) {}
 void RunService::progress(int64_t, int64_t, const std::string&) {}
 

@@ -57,6 +57,18 @@ class RunService {
   virtual Status set_column(const std::string& stream, const std::string& split, const std::string& name, HostArray values);
   virtual Status select_rows(const std::string& stream, const std::vector<int64_t>* rows, uint64_t key);
 
+  // --- the quantised forms of a model; "" is the main one ---
+  struct SiteForm {
+    std::string name;
+    uint32_t flags = 0;
+    int64_t choice = 0;
+    std::vector<int64_t> choices;
+  };
+  virtual Result<std::vector<SiteForm>> sites(const std::string& model);
+  virtual Status configure(const std::string& model, const std::vector<int64_t>& choices);
+  virtual Result<std::vector<int64_t>> sample(const std::string& model, uint64_t key, int32_t which);
+  virtual Status recalibrate(const std::string& model, int64_t batches);
+
   // --- what the procedure has to say ---
   virtual void report(const std::string& name, double value);
   virtual void progress(int64_t done, int64_t total, const std::string& text);

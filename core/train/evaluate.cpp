@@ -84,11 +84,11 @@ Result<MetricValues> Experiment::evaluate(const std::string& split, int64_t step
   const auto source_of = [&](const MetricUse& m, const std::string& role) {
     if (m.attack && role == "outputs") return attacked_output(m);
     if (const auto it = m.bind.find(role); it != m.bind.end()) return it->second;
-    return role == "labels" ? std::string("y") : main_model() + ".output";
+    return role == "labels" ? std::string("y") : main_model() + (role == "load" ? ".load" : ".output");
   };
   const auto roles_of = [](const MetricUse& m) {
     std::vector<std::string> roles;
-    for (const char* role : {"outputs", "labels"})
+    for (const char* role : {"outputs", "labels", "load"})
       if (m.roles.find(role) != std::string::npos) roles.emplace_back(role);
     return roles;
   };
@@ -167,7 +167,7 @@ Result<MetricValues> Experiment::evaluate(const std::string& split, int64_t step
       measured.insert(m->name);
     }
     objective_.end();
-    for (const auto& [name, plugin] : objective_.plugins()) plugin->forget_step();
+    for (Instance* plugin : objective_.instances()) plugin->forget_step();
   }
 
   MetricValues out;

@@ -274,7 +274,7 @@ Status Experiment::bind_parameters(const Batch& batch) {
   TN_ASSIGN(Pass * pass, objective_.forward(graph));
   TN_RETURN_IF_ERROR(objective_.evaluate(graph, *pass).status());
   objective_.end();
-  for (const auto& [name, plugin] : objective_.plugins()) plugin->forget_step();
+  for (Instance* plugin : objective_.instances()) plugin->forget_step();
 
   std::vector<NamedParameter> parameters;
   for (const TrainedModel& m : objective_.models)
@@ -282,7 +282,7 @@ Status Experiment::bind_parameters(const Batch& batch) {
       const bool known = std::any_of(parameters.begin(), parameters.end(), [&](const NamedParameter& n) { return n.parameter == q; });
       if (q->trainable && !m.frozen && !known) parameters.push_back({m.name + "." + q->name, q});
     }
-  for (const auto& [name, plugin] : objective_.plugins())
+  for (Instance* plugin : objective_.instances())
     for (const Instance::Trainable& t : plugin->trainable_parameters())
       parameters.push_back({t.parameter->name, t.parameter, t.optimizer, t.lr_scale, t.no_decay});
   return optimizers_.bind(*runtime_, std::move(parameters));

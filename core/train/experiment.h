@@ -59,6 +59,7 @@ class Experiment {
   // Outputs of a model ("" the main one) on a split, batch by batch: `sink(columns of its stream's batch, output)`.
   Status predict(const std::string& split, const std::function<Status(const Columns&, const HostArray&)>& sink,
                  const std::string& model = "");
+  const std::string& main_model() const;  // whose output metrics read
   // The plugin that drives the run; null: the built-in procedure, fit.
   Instance* procedure() { return procedure_.get(); }
   // Training draws from these rows of a stream's training part from now on (null: all), in an order that `key` decides.
@@ -101,7 +102,6 @@ class Experiment {
   };
   Result<SplitBatch> split_batch(SplitBatchers& batchers, int64_t b) const;
   Result<nn::BuildOptions> build_options(const proto::Model& m, const std::string& path) const;
-  const std::string& main_model() const;  // whose output metrics read
 
   Runtime* runtime_ = nullptr;
   Catalog* catalog_ = nullptr;

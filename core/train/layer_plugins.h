@@ -1,4 +1,5 @@
-// Plugins inside models: parametrizations of their weights, and routers of their mixture-of-experts layers.
+// Plugins inside models: parametrizations of their weights, routers of their mixture-of-experts layers, quantizers of
+// their layers' weights and inputs.
 #pragma once
 
 #include <memory>
@@ -6,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/plugin/instance.h"
+#include "core/plugin/quantizer.h"
 #include "core/train/model_from_recipe.h"
 
 namespace tenon {
@@ -23,8 +24,23 @@ class LayerPlugins {
 
   // Where in the run the passes are that follow. `replay`: the batch is seen again within a step.
   void begin(const CallInfo& info, bool replay);
-  // All instances, by their names in checkpoints.
-  std::vector<std::pair<std::string, Instance*>> instances() const;
+  // The quantised forms of a model. A site's choice holds for whatever is built from then on.
+  struct Site {
+    std::string model;
+    QuantSite place;
+    Instance* instance = nullptr;
+    std::vector<int64_t> choices;  // empty: a single form
+    int64_t choice = 0;
+  };
+  std::vector<Site*> sites(const std::string& model) const;
+  // Error: another number of sites, an index that is no choice.
+  Status configure(const std::string& model, const std::vector<int64_t>& choices);
+  // which: 0 random, 1 the first choice of each site, 2 the last, unless the plugin says otherwise.
+  Result<std::vector<int64_t>> sample(const std::string& model, uint64_t key, int32_t which) const;
+
+  // All instances; by their names in checkpoints, or alone.
+  std::vector<std::pair<std::string, Instance*>> named() const;
+  std::vector<Instance*> instances() const;
 
  private:
   struct Placed {
@@ -33,10 +49,13 @@ class LayerPlugins {
   };
   Status parametrize(Runtime& runtime, Catalog& catalog, const Recipe& recipe, int index, const std::string& model,
                      const nn::ParameterPtr& p);
+  Status quantize_model(Runtime& runtime, Catalog& catalog, const proto::Quantizer& said, const std::string& model, const nn::Model& built);
+  Result<Site*> add_site(Catalog& catalog, const proto::Quantizer& said, const std::string& model, QuantSite place);
   Status give_router(Catalog& catalog, const Recipe& recipe, const std::string& model, const RouterUse& use);
 
   std::shared_ptr<CallInfo> info_ = std::make_shared<CallInfo>();  // read by the closures that layers hold
   std::vector<Placed> placed_;
+  std::vector<std::unique_ptr<Site>> sites_;
   std::vector<bool> taken_;  // by the recipe's parametrizations
 };
 

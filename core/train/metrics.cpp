@@ -444,6 +444,38 @@ Result<std::unique_ptr<Metric>> make_recall_at_k(const Options& options) {
   return std::unique_ptr<Metric>(std::make_unique<RecallAtK>(k));
 }
 
+// ---- Balance of experts
+// ---------------------------------------------------------------------------------------------
+
+// How much more than its share the busiest expert got, over all batches: (max load - mean load) / mean load.
+class MaxViolation final : public Metric {
+ public:
+  Status update(const RoleArrays& arrays, int64_t) override {
+    TN_ASSIGN(const HostArray* load, role(arrays, "load"));
+    if (load->shape().rank() != 1 || (!loads_.empty() && load->numel() != static_cast<int64_t>(loads_.size())))
+      return invalid("wants the load of each expert, got " + describe(*load));
+    loads_.resize(static_cast<size_t>(load->numel()));
+    for (size_t e = 0; e < loads_.size(); ++e) loads_[e] += load->at(static_cast<int64_t>(e));
+    return Status::ok();
+  }
+  Result<double> value() const override {
+    double total = 0, most = 0;
+    for (double n : loads_) total += n, most = std::max(most, n);
+    if (total <= 0) return bad_state("has seen no tokens");
+    const double share = total / static_cast<double>(loads_.size());
+    return (most - share) / share;
+  }
+  void reset() override { loads_.clear(); }
+
+ private:
+  std::vector<double> loads_;
+};
+
+Result<std::unique_ptr<Metric>> make_max_violation(const Options& options) {
+  TN_RETURN_IF_ERROR(OptionBinder(options).finish());
+  return std::unique_ptr<Metric>(std::make_unique<MaxViolation>());
+}
+
 constexpr std::string_view kScores = "outputs,labels";
 
 }  // namespace
@@ -470,6 +502,7 @@ std::span<const MetricInfo> metrics() {
       {"mae", kScores, "mean absolute error", false, [](O o) { return make_mean_error(o, false); }},
       {"r2", kScores, "coefficient of determination", true, make_r2},
       {"recall_at_k", kScores, "share of embeddings with one of their label among the k nearest", true, make_recall_at_k},
+      {"max_vio", "load", "how much more than its share the busiest expert gets", false, make_max_violation},
   };
   return all;
 }

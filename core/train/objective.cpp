@@ -72,6 +72,7 @@ Result<Pass*> Objective::forward(Graph& graph, const Substitutes& substitutes) {
     const Graph::Scope scope(graph, "model '" + m.name + "'");
     auto ctx = std::make_unique<nn::Context>(graph, info_.train && !m.frozen, split_key(info_.key, m.name));
     ctx->mixed = mixed;
+    ctx->stats_share = stats_share;
     for (const auto& [p, t] : substitutes) ctx->substitute(*p, t);
     std::vector<Tensor> in;
     for (const std::string& source : m.inputs) {
@@ -95,8 +96,12 @@ Result<Tensor> Objective::resolve(Graph& graph, Pass& pass, const std::string& s
     if (it != pass.outputs.end()) {
       if (inside == "output") return it->second;
       if (const Tensor t = pass.contexts.at(model)->output_of(inside); t.valid()) return t;
-      for (const nn::RoutingRecord& r : pass.contexts.at(model)->routings)
-        if (inside == r.layer->name() + ".load") return r.load;
+      nn::Context& ctx = *pass.contexts.at(model);
+      for (const nn::RoutingRecord& r : ctx.routings)  // "model.load" is that of the first such layer
+        if (inside == "load" || inside == r.layer->name() + ".load") return r.load;
+      for (const TrainedModel& m : models)
+        for (const nn::ParameterPtr& p : m.model.parameters)
+          if (m.name == model && p->name == inside) return ctx.stored(*p);
       return not_found("model '" + model + "' has no layer '" + inside + "'");
     }
   }
@@ -233,7 +238,16 @@ std::vector<std::pair<std::string, Instance*>> Objective::plugins() const {
     if (t.reweighter) out.emplace_back("reweighter/" + t.name, t.reweighter.get());
     if (t.attack) out.emplace_back("attack/" + t.name, t.attack.get());
   }
-  for (const auto& placed : layers.instances()) out.push_back(placed);
+  for (const auto& placed : layers.named()) out.push_back(placed);
+  return out;
+}
+
+std::vector<Instance*> Objective::instances() const {
+  std::vector<Instance*> out;
+  for (const LossTerm& t : losses)
+    for (Instance* plugin : {&t.plugin->instance(), t.reweighter.get(), t.attack.get()})
+      if (plugin) out.push_back(plugin);
+  for (Instance* plugin : layers.instances()) out.push_back(plugin);
   return out;
 }
 
@@ -246,7 +260,7 @@ std::vector<Update> Objective::take_updates() {
   if (!passes_.empty())
     for (const auto& [name, ctx] : passes_[0]->contexts)
       for (Update& u : ctx->updates()) out.push_back(std::move(u));
-  for (const auto& [name, plugin] : plugins())
+  for (Instance* plugin : instances())
     for (Update& u : plugin->take_updates()) out.push_back(std::move(u));
   return out;
 }

@@ -82,6 +82,7 @@ class Objective : public ModelService {
   // Applications of models are passes of their own, which running statistics and routers follow, not repetitions of the
   // step's batch: so a procedure's.
   bool own_passes = false;
+  double stats_share = 0;  // nn::Context::stats_share of what is applied
 
   // Begins a step: whatever is built until the next call belongs to this batch and this place in the run.
   // `absent`: streams that have nothing (more) in it, as in an evaluation of streams of different lengths; what reads
@@ -92,7 +93,8 @@ class Objective : public ModelService {
   // The losses on that pass. `replay`: the batch is seen again within a step, so losses leave their slots alone.
   // Error: no loss can be evaluated on this batch.
   Result<ObjectiveValue> evaluate(Graph& graph, Pass& pass, bool replay = false);
-  // The tensor that `source` names: "y", "stream.y", "model.output", "model.<layer>".
+  // The tensor that `source` names: "y", "stream.y", "model.output", "model.<layer>", "model.<parameter>" (as it is stored),
+  // "model.<layer>.load" of a mixture of experts.
   Result<Tensor> resolve(Graph& graph, Pass& pass, const std::string& source) const;
   // Whether `source` belongs to an absent stream, or to a model that was left out because of one.
   bool is_absent(const Pass& pass, const std::string& source) const;
@@ -106,8 +108,9 @@ class Objective : public ModelService {
     Emissions emitted;
   };
   Result<Attacked> attacked(Graph& graph, Pass& pass, LossTerm& term, Instance& attack);
-  // Every plugin of the objective, by its name in checkpoints ("loss/focal").
+  // Every plugin of the objective; by its name in checkpoints ("loss/focal"), or alone.
   std::vector<std::pair<std::string, Instance*>> plugins() const;
+  std::vector<Instance*> instances() const;
   // Gives the value that the optimizer's step, once built, has for a parameter (null: it leaves it alone). From then on
   // plugins see these.
   using NextValue = std::function<Tensor(const nn::Parameter&)>;

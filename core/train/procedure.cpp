@@ -163,6 +163,41 @@ class ProcedureRun final : public RunService {
     return e_.select_rows(i, rows, key);
   }
 
+  // --- quantised forms ---
+  Result<std::vector<SiteForm>> sites(const std::string& model) override {
+    std::vector<SiteForm> out;
+    for (const LayerPlugins::Site* s : e_.objective().layers.sites(model_of(model)))
+      out.push_back({s->place.name, s->place.flags, s->choice, s->choices});
+    return out;
+  }
+  Status configure(const std::string& model, const std::vector<int64_t>& choices) override {
+    measured_.clear();
+    return e_.objective().layers.configure(model_of(model), choices);
+  }
+  Result<std::vector<int64_t>> sample(const std::string& model, uint64_t key, int32_t which) override {
+    return e_.objective().layers.sample(model_of(model), key, which);
+  }
+  Status recalibrate(const std::string& model, int64_t batches) override {
+    if (session_) return bad_state("recalibrate: a session is open; close it first");
+    Objective& objective = e_.objective();
+    for (int64_t k = 0; k < batches; ++k) {
+      TN_ASSIGN(const Batch batch, e_.training_batch(k, nullptr));
+      steps_graph_.reset();
+      objective.begin(batch, e_.training_info(k));
+      objective.stats_share = 1.0 / static_cast<double>(k + 1);  // the mean of the batches so far
+      auto pass = objective.forward(steps_graph_);
+      objective.stats_share = 0;
+      if (!pass) return pass.status();
+      std::vector<Update> updates;
+      for (Update& u : (*pass)->contexts.at(model_of(model))->updates()) updates.push_back(std::move(u));
+      TN_RETURN_IF_ERROR(steps_graph_.eval({}, updates).status());
+      objective.end();
+      for (Instance* plugin : objective.instances()) plugin->forget_step();
+    }
+    measured_.clear();
+    return Status::ok();
+  }
+
   // --- what the procedure has to say ---
   void report(const std::string& name, double value) override {
     reported_[name] = unlogged_[name] = value;
@@ -181,6 +216,7 @@ class ProcedureRun final : public RunService {
   const Status& logged() const { return log_; }
 
  private:
+  std::string model_of(const std::string& name) const { return name.empty() ? e_.main_model() : name; }
   Result<size_t> stream_of(const std::string& name) const {
     std::vector<std::string> names;
     for (size_t i = 0; i < e_.streams().size(); ++i) {

@@ -100,13 +100,13 @@ constexpr Required kRequired[] = {
     {"Reshape", "shape"},      {"Mean", "axis"},         {"Residual", "layer"},   {"Repeat", "layer"},
     {"Node", "name"},          {"Loss", "id"},           {"Bind", "role"},        {"Bind", "to"},
     {"Reweighter", "id"},      {"Metric", "id"},         {"Optimizer", "id"},     {"Group", "params"},
-    {"Parametrization", "id"}, {"Attack", "id"},
+    {"Parametrization", "id"}, {"Attack", "id"},        {"Quantizer", "id"},
 };
 
 // Fields with regular expressions over parameter names.
 bool is_pattern(const Field& f) {
   const std::string& name = f.name();
-  return name == "params" || name == "no_decay" || name == "shared";
+  return name == "params" || name == "no_decay" || name == "shared" || name == "layers";
 }
 
 std::string short_number(double x) { return std::to_string(static_cast<int64_t>(x)); }

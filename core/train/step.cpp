@@ -56,7 +56,7 @@ Result<StepResult> training_step(Experiment& e, Graph& graph, int64_t step) {
   graph.reset();
   objective.begin(batch, info);
   if (step % e.steps_per_epoch() == 0)
-    for (const auto& [name, plugin] : objective.plugins()) TN_RETURN_IF_ERROR(plugin->on_epoch(graph, info, &objective));
+    for (Instance* plugin : objective.instances()) TN_RETURN_IF_ERROR(plugin->on_epoch(graph, info, &objective));
   TN_ASSIGN(StepResult result, training_step(objective, e.optimizers(), graph));
   for (const Objective::ModelChange& change : objective.take_changes()) TN_RETURN_IF_ERROR(e.apply(change));
   result.samples = samples;
@@ -93,7 +93,7 @@ Result<StepResult> training_step(Objective& objective, Optimizers& optimizers, G
   reported.insert(reported.end(), appended.metrics.begin(), appended.metrics.end());
   checks.insert(checks.end(), appended.checks.begin(), appended.checks.end());
   objective.set_next_values([&](const nn::Parameter& p) { return optimizers.next_value(p); });
-  for (const auto& [name, plugin] : objective.plugins()) {
+  for (Instance* plugin : objective.instances()) {
     TN_ASSIGN(const Emissions after, plugin->after_step(graph, info, &objective));
     for (const Emitted& e : after.tensors)
       if (e.as == TN_OUT_METRIC) reported.push_back({e.name, e.value});

@@ -103,7 +103,7 @@ TEST_CASE("a parametrization stands between the stored weight and the layer, and
 TEST_CASE("a router decides for its layer, and balances it after each step") {
   const std::string moe = "model { layer { linear { units: 6 } } layer { moe { experts: 4 top_k: 2 hidden: 5 shared_experts: 1 "
                           "router { id: 'biased' options { rate: 0.5 } } } } layer { linear {} } } ";
-  Run run(moe + kSgd + "loss { id: 'cross_entropy' } metric { id: 'accuracy' }");
+  Run run(moe + kSgd + "loss { id: 'cross_entropy' } metric { id: 'accuracy' } metric { id: 'max_vio' }");
   for (int64_t k = 0; k < 3; ++k) {
     const StepResult r = run.step(k);
     CHECK(r.parts.at("model.moe1/max_vio") >= 0);
@@ -120,7 +120,7 @@ TEST_CASE("a router decides for its layer, and balances it after each step") {
   CHECK(moved > 0);
   const auto evaluated = run.experiment->evaluate("test", 3);
   REQUIRE(evaluated.is_ok());
-  CHECK(evaluated->contains("test/model.moe1/max_vio"));
+  CHECK_THAT(evaluated->at("test/max_vio"), WithinAbs(evaluated->at("test/model.moe1/max_vio"), 1e-9));  // one batch
   const auto again = run.saved();
   for (int64_t e = 0; e < 4; ++e) CHECK(again.at("router/model.moe1/bias").at(e) == bias.at(e));  // frozen in evaluation
 
@@ -175,6 +175,50 @@ TEST_CASE("a procedure drives the run, and goes on where a checkpoint left off")
   const auto rest = run_recipe(*again.experiment, &*resumed, quiet, *step);
   REQUIRE(rest.is_ok());
   CHECK(rest->metrics.empty());  // all rounds were done
+}
+
+TEST_CASE("a procedure chooses the quantised form of a model, whose statistics follow") {
+  const std::string model = "model { layer { linear { units: 6 } } layer { batch_norm {} } layer { relu {} } layer { linear {} } } ";
+  const auto measure = [&](const std::string& quantizer) {
+    Run run(model + quantizer + "procedure { id: 'forms' } loss { id: 'cross_entropy' } " + kSgd);
+    INFO(run.status.message());
+    REQUIRE(run.experiment);
+    Observer quiet;
+    const auto summary = run_recipe(*run.experiment, nullptr, quiet);
+    INFO(summary.status().message());
+    REQUIRE(summary.is_ok());
+    return std::pair(summary->metrics, run.saved());
+  };
+  const auto [all, saved] = measure("quantizer { id: 'levels' } ");
+  CHECK(all.at("sites") == 4);
+  CHECK(all.at("first") == 1);
+  CHECK(all.at("forms") == 3);
+  CHECK(saved.at("quantizer/model.linear0.weight/calibrated").at(0) == 0);
+  CHECK(saved.at("quantizer/model.linear0.input/calibrated").at(0) == 1);
+  CHECK(saved.at("model.batch_norm1.running_mean").at(0) != 0);
+  CHECK(std::abs(all.at("coarse") - all.at("fine")) > 1e-3);
+
+  const auto [weights, unused] = measure("quantizer { id: 'levels' activations: false layers: 'model.linear3' } ");
+  CHECK(weights.at("sites") == 1);
+  // The finest grid is fine: the model as it is.
+  Run plain(model + "procedure { id: 'forms' } loss { id: 'cross_entropy' } " + kSgd);
+  REQUIRE(plain.experiment);
+  Objective& objective = plain.experiment->objective();
+  for (int64_t k = 0; k < 4; ++k) {
+    Graph graph(*plain.runtime);
+    const Batch batch = plain.experiment->training_batch(k, nullptr).value();
+    objective.begin(batch, plain.experiment->training_info(k));
+    objective.stats_share = 1.0 / static_cast<double>(k + 1);
+    REQUIRE(objective.forward(graph).is_ok());
+    const auto updates = objective.take_updates();
+    REQUIRE(graph.eval({}, updates).is_ok());
+    objective.end();
+  }
+  objective.stats_share = 0;
+  CHECK_THAT(plain.experiment->evaluate("test", 0)->at("test/loss"), WithinAbs(all.at("fine"), 1e-4));
+
+  Run none(model + "quantizer { id: 'levels' layers: 'other' } loss { id: 'cross_entropy' } " + kSgd);
+  CHECK_THAT(none.status.message(), ContainsSubstring("no linear or convolution layer"));
 }
 
 }  // namespace tenon
