@@ -254,11 +254,6 @@ struct Model {
     for (const tn_named& p : named) out.push_back({ctx.raw, p.tensor});
     return out;
   }
-  // Once the session or step is over: which parameters are trained (by name prefix; none: all), new initial values.
-  void train_only(const std::vector<const char*>& prefixes, bool reset_slots) const {
-    api().train_only(ctx.raw, name, prefixes.data(), static_cast<uint32_t>(prefixes.size()), reset_slots);
-  }
-  void reinitialize(uint64_t key) const { api().reinitialize(ctx.raw, name, key); }
   Tensor flat() const { return {ctx.raw, api().flat(ctx.raw, name)}; }
   void assign_flat(Tensor value) const { api().assign_flat(ctx.raw, name, value.id); }
   // Parameters trained from now on, by name prefix; none: all.
