@@ -101,18 +101,24 @@ Status LayerPlugins::check_patterns(const Recipe& recipe) const {
 Status LayerPlugins::parametrize(Runtime& runtime, Catalog& catalog, const Recipe& recipe, int index, const std::string& model,
                                  const nn::ParameterPtr& p) {
   const proto::Parametrization& said = recipe.proto.parametrization(index);
-  const std::string full = model + "." + p->name;
-  TN_ASSIGN(auto instance, Instance::create(catalog, TN_KIND_PARAMETRIZATION, said.id(), full + "." + said.id(), to_options(said.options())));
-  Graph graph(runtime);
-  CallInfo info = *info_;
-  info.key = split_key(static_cast<uint64_t>(recipe.proto.seed()), instance->name());
-  TN_ASSIGN(const Tensor start, init_parametrization(*instance, graph, info, graph.input(p->value)));
-  if (start.valid()) {
-    TN_ASSIGN(const HostArray value, graph.to_host(start));
-    TN_RETURN_IF_ERROR(p->value.assign(value));
+  Instance*& shared = shared_[index];
+  Instance* plugin = said.shared() ? shared : nullptr;
+  if (!plugin) {
+    const std::string weight = model + "." + p->name, name = said.shared() ? said.id() : weight + "." + said.id();
+    TN_ASSIGN(auto instance, Instance::create(catalog, TN_KIND_PARAMETRIZATION, said.id(), name, to_options(said.options())));
+    plugin = shared = instance.get();
+    placed_.push_back({"parametrization/" + (said.shared() ? name : weight), std::move(instance)});
+    Graph graph(runtime);
+    CallInfo info = *info_;
+    info.key = split_key(static_cast<uint64_t>(recipe.proto.seed()), name);
+    TN_ASSIGN(const Tensor start, init_parametrization(*plugin, graph, info, graph.input(p->value)));
+    if (start.valid()) {
+      TN_ASSIGN(const HostArray value, graph.to_host(start));
+      TN_RETURN_IF_ERROR(p->value.assign(value));
+    }
   }
-  p->effective = [run = info_, plugin = instance.get()](nn::Context& ctx, Tensor stored) -> Tensor {
-    auto w = effective_weight(*plugin, ctx.graph(), here(*run, ctx, plugin->name()), stored);
+  p->effective = [run = info_, plugin, place = p->name](nn::Context& ctx, Tensor stored) -> Tensor {
+    auto w = effective_weight(*plugin, ctx.graph(), here(*run, ctx, plugin->name() + place), stored);
     if (!w) {
       ctx.graph().fail(w.status());
       return {};
@@ -120,7 +126,6 @@ Status LayerPlugins::parametrize(Runtime& runtime, Catalog& catalog, const Recip
     note(ctx, *plugin, w->emitted);
     return w->weight;
   };
-  placed_.push_back({"parametrization/" + full, std::move(instance)});
   return Status::ok();
 }
 

@@ -2,6 +2,7 @@
 // their layers' weights and inputs.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -56,7 +57,8 @@ class LayerPlugins {
   std::shared_ptr<CallInfo> info_ = std::make_shared<CallInfo>();  // read by the closures that layers hold
   std::vector<Placed> placed_;
   std::vector<std::unique_ptr<Site>> sites_;
-  std::vector<bool> taken_;  // by the recipe's parametrizations
+  std::map<int, Instance*> shared_;  // of the recipe's parametrizations, the last instance made
+  std::vector<bool> taken_;          // which of them have taken a weight
 };
 
 }  // namespace tenon

@@ -94,6 +94,11 @@ TEST_CASE("a parametrization stands between the stored weight and the layer, and
   CHECK(r.parts.at("model.mlp0.linear0.weight.scaled/pull") > 0);
   CHECK(r.loss != plain.step(0).loss);
 
+  Run shared(kMlp + kSgd + "loss { id: 'cross_entropy' } parametrization { id: 'scaled' params: 'model.*weight' shared: true }");
+  shared.step(0);
+  CHECK(shared.saved().at("parametrization/scaled/log_scale").at(0) != 0);
+  CHECK(shared.experiment->optimizers().parameters().size() == 5);
+
   Run none(kMlp + kSgd + "loss { id: 'cross_entropy' } parametrization { id: 'scaled' params: 'other' }");
   CHECK_THAT(none.status.message(), ContainsSubstring("matches no parameter"));
   Run unknown(kMlp + kSgd + "loss { id: 'cross_entropy' } parametrization { id: 'scalde' params: 'model.*' }");
