@@ -24,6 +24,7 @@ struct RuntimeOptions {
   // Planner passes (core/plan/passes.h); turning one off changes speed and memory, never results.
   bool pass_cse = true;
   bool pass_simplify = true;
+  bool pass_epilogue = true;
   bool pass_fuse = true;
   bool pass_rows = true;
   bool pass_joins = true;

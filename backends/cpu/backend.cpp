@@ -45,6 +45,7 @@ class CpuBackend final : public Backend {
   Status synchronize() override { return Status::ok(); }
 
   bool fuses(std::string_view op, DType dtype) const override {
+    if (op == "matmul/1") return dtype == DType::f32;
     return is_tile_op(op, dtype) || is_row_op(op, dtype) || op == "concat/1";
   }
 
@@ -53,6 +54,7 @@ class CpuBackend final : public Backend {
                                        ? find_kernel(piece.nodes[0].op)
                                        : nullptr)
       return entry->wants_contiguous ? entry->wants_contiguous(piece) : 0;
+    if (piece.nodes[0].op == "matmul/1") return biased_matmul_wants_contiguous(piece);
     return is_tile_op(piece.nodes[0].op, first_dtype(piece.nodes[0], piece)) ? tile_wants_contiguous(piece)
                                                                              : 0;
   }
@@ -64,6 +66,8 @@ class CpuBackend final : public Backend {
     if (piece.nodes.size() == 1 && inputs_in_order(piece.nodes[0]))
       if (const KernelEntry* entry = find_kernel(piece.nodes[0].op))
         if (std::unique_ptr<Kernel> kernel = entry->make(context_, piece)) return kernel;
+    if (piece.nodes.size() > 1 && piece.nodes[0].op == "matmul/1")
+      if (std::unique_ptr<Kernel> kernel = make_biased_matmul(context_, piece)) return kernel;
     if (std::unique_ptr<Kernel> kernel = make_tile_kernel(context_, piece)) return kernel;
     if (piece.nodes.size() > 1 || !inputs_in_order(piece.nodes[0])) return make_sequence_kernel(*this, piece);
     if (!piece.nodes[0].plain)

@@ -20,7 +20,7 @@ struct Channels {
   }
   float count() const { return static_cast<float>(batch * rows.length); }
   int64_t row(int64_t b, int64_t c) const { return b * channels + c; }
-  int64_t grain() const { return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, batch * rows.length)); }
+  int64_t grain() const { return std::max<int64_t>(1, kMathGrain / std::max<int64_t>(1, batch * rows.length)); }
 };
 
 class BatchNorm final : public Kernel {

@@ -50,7 +50,7 @@ class CopyKernel final : public Kernel {
           break;
       }
     } else {
-      parallel_for(context_.threads, shape_.numel(), 16384, [&](int64_t begin, int64_t end) {
+      parallel_for(context_.threads, shape_.numel(), kMovedGrain, [&](int64_t begin, int64_t end) {
         gather(shape_, strides_, bytes_, in[0], begin, end - begin,
                static_cast<std::byte*>(out[0]) + begin * static_cast<int64_t>(bytes_));
       });
@@ -68,7 +68,7 @@ class CopyKernel final : public Kernel {
     const int64_t rows = shape_[unit_], columns = shape_[last];
     const int64_t row_blocks = (rows + kBlock - 1) / kBlock;
     const int64_t planes = shape_.numel() / (rows * columns);
-    const int64_t grain = std::max<int64_t>(1, 16384 / (kBlock * columns));
+    const int64_t grain = std::max<int64_t>(1, kMovedGrain / (kBlock * columns));
     parallel_for(context_.threads, planes * row_blocks, grain, [&](int64_t begin, int64_t end) {
       for (int64_t unit = begin; unit < end; ++unit) {
         const int64_t i = unit % row_blocks * kBlock, n = std::min(kBlock, rows - i);

@@ -50,7 +50,8 @@ class Gather final : public Kernel {
         bytes_(static_cast<size_t>(x_.after) * size_of(piece.inputs[0].dtype)) {}
   Status run(std::span<void* const> in, std::span<void* const> out, void*) override {
     TN_RETURN_IF_ERROR(idx_.check("gather", in[1], x_.n));
-    const int64_t grain = std::max<int64_t>(1, 65536 / static_cast<int64_t>(std::max<size_t>(bytes_, 1)));
+    const int64_t grain =
+        std::max<int64_t>(1, 4 * kMovedGrain / static_cast<int64_t>(std::max<size_t>(bytes_, 1)));
     const std::byte* from = static_cast<const std::byte*>(in[0]);
     std::byte* to = static_cast<std::byte*>(out[0]);
     parallel_for(context_.threads, x_.before * idx_.count, grain, [&](int64_t begin, int64_t end) {
@@ -70,7 +71,8 @@ class Gather final : public Kernel {
   size_t bytes_;  // of a slice
 };
 
-// base (any layout) + src's slices at idx, f32. Where the result is to lie in base itself, only these slices are touched.
+// base (any layout) + src's slices at idx, f32. Where the result is to lie in base itself, only these slices
+// are touched.
 class ScatterAdd final : public Kernel {
  public:
   ScatterAdd(Context& context, const Piece& piece)
@@ -90,7 +92,8 @@ class ScatterAdd final : public Kernel {
     const auto after = static_cast<size_t>(base_.after);
     const bool in_base = in[0] == out[0];
     const int64_t rows = base_.before * base_.n;
-    const int64_t grain = in_base ? rows / context_.threads + 1 : std::max<int64_t>(1, 16384 / std::max<int64_t>(1, base_.after));
+    const int64_t grain = in_base ? rows / context_.threads + 1
+                                  : std::max<int64_t>(1, kMovedGrain / std::max<int64_t>(1, base_.after));
     parallel_for(context_.threads, rows, grain, [&](int64_t begin, int64_t end) {
       if (!in_base)
         gather(shape_, strides_, sizeof(float), in[0], begin * base_.after, (end - begin) * base_.after,

@@ -10,8 +10,6 @@
 namespace tenon::cpu {
 namespace {
 
-constexpr int64_t kGrain = 16384;  // elements worth another thread
-
 // Inputs of any layout behind one another along an axis. Threads own ranges of the output.
 class Concat final : public Kernel {
  public:
@@ -35,7 +33,7 @@ class Concat final : public Kernel {
   }
 
   Status run(std::span<void* const> in, std::span<void* const> out, void*) override {
-    parallel_for(context_.threads, total_, kGrain, [&](int64_t begin, int64_t end) {
+    parallel_for(context_.threads, total_, kMovedGrain, [&](int64_t begin, int64_t end) {
       while (begin < end) {
         const int64_t row = begin / pitch_, column = begin % pitch_;
         // The last part that begins at or before the column; empty parts are passed over.
@@ -97,7 +95,7 @@ class Place final : public Kernel {
       else
         fill = static_cast<T>(value_);
       T* const to = static_cast<T*>(out[0]);
-      parallel_for(context_.threads, total_, kGrain,
+      parallel_for(context_.threads, total_, kMovedGrain,
                    [&](int64_t begin, int64_t end) { std::fill(to + begin, to + end, fill); });
       if (!empty_) put(static_cast<const T*>(in[0]), to + offset_);
     });
@@ -110,20 +108,21 @@ class Place final : public Kernel {
   void put(const T* from, T* to) const {
     const int last = shape_.rank() - 1;
     const int64_t n = shape_[last], rows = shape_.numel() / n, sf = from_[last], st = to_[last];
-    parallel_for(context_.threads, rows, std::max<int64_t>(1, kGrain / n), [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) {
-        int64_t rest = r, f = 0, t = 0;
-        for (int d = last - 1; d >= 0; --d) {
-          f += rest % shape_[d] * from_[d];
-          t += rest % shape_[d] * to_[d];
-          rest /= shape_[d];
-        }
-        if (sf == 1 && st == 1)
-          std::memcpy(to + t, from + f, static_cast<size_t>(n) * sizeof(T));
-        else
-          for (int64_t i = 0; i < n; ++i) to[t + i * st] = from[f + i * sf];
-      }
-    });
+    parallel_for(context_.threads, rows, std::max<int64_t>(1, kMovedGrain / n),
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t r = begin; r < end; ++r) {
+                     int64_t rest = r, f = 0, t = 0;
+                     for (int d = last - 1; d >= 0; --d) {
+                       f += rest % shape_[d] * from_[d];
+                       t += rest % shape_[d] * to_[d];
+                       rest /= shape_[d];
+                     }
+                     if (sf == 1 && st == 1)
+                       std::memcpy(to + t, from + f, static_cast<size_t>(n) * sizeof(T));
+                     else
+                       for (int64_t i = 0; i < n; ++i) to[t + i * st] = from[f + i * sf];
+                   }
+                 });
   }
 
   Context& context_;

@@ -83,11 +83,18 @@ int worthwhile_threads(const Context& context, const Problem& p) {
 
 class DnnlMatmul final : public Kernel {
  public:
-  DnnlMatmul(Context& context, const Problem& p) {
+  // `bias`: a vector is added to each row.
+  DnnlMatmul(Context& context, const Problem& p, bool bias = false) {
     const int threads = worthwhile_threads(context, p);
     use_threads(context, threads);
     const auto a = dnnl_desc(p.a), b = dnnl_desc(p.b), c = dnnl_desc(p.c);
-    const dnnl::matmul::primitive_desc pd(dnnl_state(context).engine, a, b, c, dnnl_attributes());
+    dnnl::memory::desc bias_desc;
+    if (bias) {
+      Shape row(Dims::filled(p.c.shape.rank(), 1));
+      row[row.rank() - 1] = p.c.shape.back();
+      bias_desc = dnnl_desc(Layout(TensorType{p.c.dtype, row}));
+    }
+    const dnnl::matmul::primitive_desc pd(dnnl_state(context).engine, a, b, bias_desc, c, dnnl_attributes());
     // The reference implementation is there for every type, and slow.
     if (p.a.dtype == DType::bf16 && std::string_view(pd.impl_info_str()).starts_with("ref"))
       throw dnnl::error(dnnl_unimplemented, "no optimised bf16 matmul");
@@ -95,6 +102,7 @@ class DnnlMatmul final : public Kernel {
     a_ = call_.add(DNNL_ARG_SRC, a);
     b_ = call_.add(DNNL_ARG_WEIGHTS, b);
     c_ = call_.add(DNNL_ARG_DST, c);
+    if (bias) bias_ = call_.add(DNNL_ARG_BIAS, bias_desc);
     scratch_ = call_.add(DNNL_ARG_SCRATCHPAD, pd.scratchpad_desc());
     scratch_bytes_ = pd.scratchpad_desc().get_size();
   }
@@ -103,13 +111,15 @@ class DnnlMatmul final : public Kernel {
     call_.set(b_, in[1]);
     call_.set(c_, out[0]);
     call_.set(scratch_, scratch);
+    if (bias_ && in.size() == 3) call_.set(*bias_, in[2]);
     return call_.run();
   }
   size_t scratch_bytes() const override { return scratch_bytes_; }
-  std::string_view name() const override { return "onednn:matmul"; }
+  std::string_view name() const override { return bias_ ? "onednn:matmul+bias" : "onednn:matmul"; }
 
  private:
   DnnlCall call_;
+  std::optional<size_t> bias_;
   size_t a_ = 0, b_ = 0, c_ = 0, scratch_ = 0, scratch_bytes_ = 0;
 };
 
@@ -139,7 +149,7 @@ class WidenedMatmul final : public Kernel {
     std::byte* const base = static_cast<std::byte*>(scratch);
     const auto floats = [&](size_t at) { return reinterpret_cast<float*>(base + at); };
     const auto widen = [&](const void* from, int64_t n, float* to) {
-      parallel_for(context_.threads, n, 16384, [&](int64_t begin, int64_t end) {
+      parallel_for(context_.threads, n, kMovedGrain, [&](int64_t begin, int64_t end) {
         row_ops().expand(static_cast<const bf16*>(from) + begin, static_cast<size_t>(end - begin),
                          to + begin);
       });
@@ -148,7 +158,7 @@ class WidenedMatmul final : public Kernel {
     widen(in[1], b_, floats(at_b_));
     void *const operands[] = {floats(0), floats(at_b_)}, *const result[] = {floats(at_c_)};
     TN_RETURN_IF_ERROR(product_->run(operands, result, base + inner_));
-    parallel_for(context_.threads, c_, 16384, [&](int64_t begin, int64_t end) {
+    parallel_for(context_.threads, c_, kMovedGrain, [&](int64_t begin, int64_t end) {
       row_ops().shrink(floats(at_c_) + begin, static_cast<size_t>(end - begin),
                        static_cast<bf16*>(out[0]) + begin);
     });
@@ -184,31 +194,56 @@ uint32_t matmul_wants_contiguous(const Piece& piece) {
     const int d = l.shape.rank() - from_end;
     return d >= 0 && l.shape[d] > 1 && l.strides[d] != 0;
   };
-  const int rank = piece.output_type(0).shape.rank();
+  const Shape& c = piece.nodes[0].outputs[0].shape;
+  const int rank = c.rank();
   for (int d = 3; d <= rank; ++d)
-    if (piece.output_type(0).shape[rank - d] > 1 && !varies(a, d) && !varies(b, d))
+    if (c[rank - d] > 1 && !varies(a, d) && !varies(b, d))
       mask |= d <= a.shape.rank() && a.shape[a.shape.rank() - d] > 1 ? 1u : 2u;
   return mask;
 }
 
-std::unique_ptr<Kernel> make_matmul(Context& context, const Piece& piece) {
+// What the piece's first node multiplies, or nothing where oneDNN can't.
+std::optional<Problem> problem_of(const Piece& piece) {
   Layout a = piece.inputs[0], b = piece.inputs[1];
-  const TensorType& c = piece.output_type(0);
-  if (!dnnl_type(a.dtype) || a.shape.rank() < 2 || b.shape.rank() < 2) return nullptr;
+  const TensorType& c = piece.nodes[0].outputs[0];
+  if (!dnnl_type(a.dtype) || a.shape.rank() < 2 || b.shape.rank() < 2) return std::nullopt;
   if (piece.nodes[0].attrs.flag("transpose_a")) a = transposed(a);
   if (piece.nodes[0].attrs.flag("transpose_b")) b = transposed(b);
-  if (a.numel() == 0 || b.numel() == 0 || matmul_wants_contiguous(piece)) return nullptr;
+  if (a.numel() == 0 || b.numel() == 0 || matmul_wants_contiguous(piece)) return std::nullopt;
   const int rank = c.shape.rank();
   Problem p = merge_rows({with_rank(a, rank), with_rank(b, rank), Layout(c)});
   p.a = canonical(p.a);
   p.b = canonical(p.b);
-  auto kernel = decline_on_error([&] { return std::make_unique<DnnlMatmul>(context, p); });
-  if (!kernel && a.dtype == DType::bf16)
-    kernel = decline_on_error([&] { return std::make_unique<WidenedMatmul>(context, p); });
+  return p;
+}
+
+std::unique_ptr<Kernel> make_matmul(Context& context, const Piece& piece) {
+  const std::optional<Problem> p = problem_of(piece);
+  if (!p) return nullptr;
+  auto kernel = decline_on_error([&] { return std::make_unique<DnnlMatmul>(context, *p); });
+  if (!kernel && p->a.dtype == DType::bf16)
+    kernel = decline_on_error([&] { return std::make_unique<WidenedMatmul>(context, *p); });
   return kernel;
 }
 
 }  // namespace
+
+uint32_t biased_matmul_wants_contiguous(const Piece& piece) {
+  return matmul_wants_contiguous(piece) |
+         (piece.inputs.size() == 3 && !piece.inputs[2].contiguous() ? 4u : 0u);
+}
+
+std::unique_ptr<Kernel> make_biased_matmul(Context& context, const Piece& piece) {
+  const PieceNode &product = piece.nodes[0], &sum = piece.nodes.back();
+  const int made = ~(static_cast<int>(piece.nodes.size()) - 2);  // what the sum reads of the piece
+  const bool in_order = product.inputs == std::vector<int>{0, 1} && piece.inputs.size() == 3 &&
+                        (sum.inputs == std::vector<int>{made, 2} || sum.inputs == std::vector<int>{2, made});
+  if (!in_order || product.outputs[0].dtype != DType::f32 || biased_matmul_wants_contiguous(piece))
+    return nullptr;
+  const std::optional<Problem> p = problem_of(piece);
+  if (!p) return nullptr;
+  return decline_on_error([&] { return std::make_unique<DnnlMatmul>(context, *p, true); });
+}
 
 std::span<const KernelEntry> matmul_kernels() {
   static constexpr KernelEntry entries[] = {{"matmul/1", make_matmul, matmul_wants_contiguous}};

@@ -8,6 +8,11 @@
 
 namespace tenon::cpu {
 
+// Work that is worth another thread takes about 10 us. To wake one takes a tenth of that, but on a busy
+// machine it may be long in coming, and all wait for it.
+inline constexpr int64_t kMovedGrain = 65536;  // elements that are read, perhaps added, and written
+inline constexpr int64_t kMathGrain = 32768;   // elements that go through an exponential or the like
+
 // Calls f(begin, end) for consecutive ranges that cover [0, n), on up to `threads` threads. Ranges start at
 // multiples of `grain`, and no thread is woken for less than one grain. f must give the same result however
 // [0, n) is cut.

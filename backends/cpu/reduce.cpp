@@ -88,7 +88,7 @@ class Reduce final : public Kernel {
     const int64_t elements = p.parts() * (p.row_reduced ? p.row : std::min(p.row, kColumns));
     const int64_t most = std::min(total_, kMaxUnits / (p_.outer() * chunks_));
     splits_ = fold == Fold::logsumexp ? 1 : std::max<int64_t>(1, std::min(elements / kChunk, most));
-    grain_ = std::max<int64_t>(1, kChunk * splits_ / std::max<int64_t>(1, elements));
+    grain_ = std::max<int64_t>(1, kMovedGrain * splits_ / std::max<int64_t>(1, elements));
     const int64_t partial = splits_ > 1 ? p_.outer() * splits_ * width() : 0;
     buffers_ = ThreadBuffers(context, static_cast<size_t>(partial) * sizeof(float), size_t{2} * kChunk);
   }

@@ -34,8 +34,7 @@ struct Rows {
   void write(void* base, int64_t row, const float* buffer) const {
     if (dtype == DType::bf16) row_ops().shrink(buffer, n(), static_cast<bf16*>(base) + row * length);
   }
-  // About 16k elements are worth another thread.
-  int64_t grain() const { return std::max<int64_t>(1, 16384 / std::max<int64_t>(length, 1)); }
+  int64_t grain() const { return std::max<int64_t>(1, kMathGrain / std::max<int64_t>(length, 1)); }
 };
 
 // Element i of a tensor of f32 or bf16.

@@ -256,7 +256,7 @@ class Drafter {
       if (in.mode != TileInput::joined) in.mode = mode_of(in.strides, by_rows);
       input_values_.push_back(-1);
     }
-    p.tile = 1024;
+    p.tile = kMaxTile;
     if (draft_.folds) p.tile = static_cast<size_t>(row);
     // Tiles begin where a period does.
     for (const TileInput& in : p.inputs)
@@ -391,11 +391,11 @@ class Drafter {
       const int x = operand(node, 0, Along::elements);
       if (!foldable(x)) return false;
       result =
-          rounded(add_step({.kind = TileInstr::fold, .how = *how, .in = {x, -1, -1}, .n_in = 1}, to), to);
+          rounded(add_step({.kind = TileInstr::fold, .how = *how, .in = {x, -1, -1, -1}, .n_in = 1}, to), to);
     } else if (node.op == kPick) {
       const int x = operand(node, 0, Along::elements), at = operand(node, 1, Along::rows);
       if (!foldable(x) || draft_.value(at).kind != TileRef::row_scalar) return false;
-      result = add_step({.kind = TileInstr::pick, .in = {x, at, -1}, .n_in = 2}, to);
+      result = add_step({.kind = TileInstr::pick, .in = {x, at, -1, -1}, .n_in = 2}, to);
     } else if (node.op == "concat/1") {
       result = input_value(joins_.at(&node));
     } else if (is_view(node.op)) {
@@ -492,7 +492,7 @@ class Drafter {
 
   TileProgram& program() { return draft_.program; }
 
-  static constexpr size_t kMaxTile = 1024;
+  static constexpr size_t kMaxTile = 512;
   static constexpr size_t kMaxPeriod = 512;
 
   const Piece& piece_;

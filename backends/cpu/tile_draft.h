@@ -25,7 +25,7 @@ struct TileStep {
   TileFn fn = nullptr;
   TileOp op = TileOp::copy;
   RowFold how = RowFold::sum;
-  std::array<int, kMaxOperands> in{-1, -1, -1};  // values
+  std::array<int, kMaxOperands> in{-1, -1, -1, -1};  // values
   int n_in = 0, out = -1;
   double p0 = 0, p1 = 0;
   bool reads(int value) const { return std::find(in.begin(), in.begin() + n_in, value) != in.begin() + n_in; }

@@ -62,8 +62,32 @@ HWY_INLINE V keep_nan(D, V x, V y) {
   return hn::IfThenElse(hn::Eq(x, x), y, x);
 }
 
+// e^x in f32 where the exponent can be applied by one instruction that knows about underflow and overflow:
+// 2^n e^r with |r| <= ln(2) / 2 and Cephes' polynomial for e^r, within 1 ulp.
+#if HWY_TARGET == HWY_AVX3
+template <class D, class V>
+HWY_INLINE V exp_f32(D d, V x) {
+  const auto c = [&](double v) HWY_ATTR { return constant<D, V>(d, v); };
+  // Where the result is 0 or inf in any case. These two give their second operand if one is NaN.
+  x = V{_mm512_max_ps(c(-105).raw, _mm512_min_ps(c(90).raw, x.raw))};
+  const V n = hn::Round(hn::Mul(x, c(1.44269504088896341)));
+  V r = hn::NegMulAdd(n, c(0.693359375), x);
+  r = hn::NegMulAdd(n, c(-2.12194440e-4), r);
+  V p = hn::MulAdd(c(1.9875691500e-4), r, c(1.3981999507e-3));
+  p = hn::MulAdd(p, r, c(8.3334519073e-3));
+  p = hn::MulAdd(p, r, c(4.1665795894e-2));
+  p = hn::MulAdd(p, r, c(1.6666665459e-1));
+  p = hn::MulAdd(p, r, c(5.0000001201e-1));
+  p = hn::Add(hn::MulAdd(p, hn::Mul(r, r), r), c(1));
+  return V{_mm512_scalef_ps(p.raw, n.raw)};
+}
+#endif
+
 template <class D, class V>
 HWY_INLINE V math_exp(D d, V x) {
+#if HWY_TARGET == HWY_AVX3
+  if constexpr (sizeof(Value<D>) == 4 && hn::MaxLanes(D()) == 16) return exp_f32(d, x);
+#endif
   // Beyond these bounds the result is inf or 0 in any case, but the exponent arithmetic would wrap.
   const bool f32 = sizeof(Value<D>) == 4;
   const V hi = constant<D, V>(d, f32 ? 100.0 : 720.0), lo = constant<D, V>(d, f32 ? -110.0 : -760.0);

@@ -87,12 +87,36 @@ struct Reader {
   HWY_INLINE hn::Vec<D> rest(size_t n) const { return step ? load_first(D(), from, n) : at(0); }
 };
 
+// Memory to be fetched while a loop runs, a share each turn.
+class Ahead {
+ public:
+  Ahead(const TileArgs& args, size_t per_turn) : at_(args.ahead), end_(args.ahead_end) {
+    if (HWY_LIKELY(at_ == end_)) return;
+    constexpr size_t kLine = 64;
+    const size_t bytes = static_cast<size_t>(end_ - at_), turns = args.n / per_turn + 1;
+    share_ = (bytes / turns + kLine) / kLine * kLine;
+  }
+  HWY_INLINE void fetch() {
+    if (HWY_LIKELY(at_ >= end_)) return;
+    for (size_t i = 0; i < share_; i += 64) __builtin_prefetch(at_ + i, 0, 3);
+    at_ += share_;
+  }
+
+ private:
+  const std::byte *at_, *end_;
+  size_t share_ = 0;
+};
+
 // out = f(operands), several vectors a turn where f is short.
 template <size_t kTurn, class D, class F, class... Readers>
-HWY_INLINE void run_loop(D d, hn::TFromD<D>* out, size_t n, F f, Readers... in) {
+HWY_INLINE void run_loop(D d, const TileArgs& args, F f, Readers... in) {
   const size_t step = hn::Lanes(d);
+  auto* out = static_cast<hn::TFromD<D>*>(args.out);
+  size_t n = args.n;
+  Ahead ahead(args, kTurn * step);
   if constexpr (kTurn == 4) {
     for (; n >= 4 * step; n -= 4 * step, out += 4 * step) {
+      ahead.fetch();
       const auto v0 = f(in.at(0)...), v1 = f(in.at(1)...), v2 = f(in.at(2)...), v3 = f(in.at(3)...);
       hn::StoreU(v0, d, out);
       hn::StoreU(v1, d, out + step);
@@ -102,6 +126,7 @@ HWY_INLINE void run_loop(D d, hn::TFromD<D>* out, size_t n, F f, Readers... in) 
     }
   }
   for (; n >= step; n -= step, out += step) {
+    if constexpr (kTurn == 1) ahead.fetch();
     hn::StoreU(f(in.at(0)...), d, out);
     (in.advance(1), ...);
   }
@@ -112,16 +137,15 @@ template <class T, class Op, size_t kTurn>
 void vector_unary(const TileArgs& args) {
   const Tag<T> d;
   run_loop<kTurn>(
-      d, static_cast<T*>(args.out), args.n, [&](auto x) HWY_ATTR { return Op::apply(d, x, args); },
-      Reader<Tag<T>>(d, args, 0));
+      d, args, [&](auto x) HWY_ATTR { return Op::apply(d, x, args); }, Reader<Tag<T>>(d, args, 0));
 }
 
 template <class T, class Op>
 void vector_binary(const TileArgs& args) {
   const Tag<T> d;
   run_loop<4>(
-      d, static_cast<T*>(args.out), args.n, [&](auto a, auto b) HWY_ATTR { return Op::apply(d, a, b); },
-      Reader<Tag<T>>(d, args, 0), Reader<Tag<T>>(d, args, 1));
+      d, args, [&](auto a, auto b) HWY_ATTR { return Op::apply(d, a, b); }, Reader<Tag<T>>(d, args, 0),
+      Reader<Tag<T>>(d, args, 1));
 }
 
 // Two operations at once: second(first(a, b), c), or with the operands of the second exchanged.
@@ -135,8 +159,8 @@ void vector_pair(const TileArgs& args) {
     else
       return Second::apply(d, inner, c);
   };
-  run_loop<4>(d, static_cast<float*>(args.out), args.n, value, Reader<Tag<float>>(d, args, 0),
-              Reader<Tag<float>>(d, args, 1), Reader<Tag<float>>(d, args, 2));
+  run_loop<4>(d, args, value, Reader<Tag<float>>(d, args, 0), Reader<Tag<float>>(d, args, 1),
+              Reader<Tag<float>>(d, args, 2));
 }
 
 struct equal_mask {
@@ -185,8 +209,36 @@ void vector_compare(const TileArgs& args) {
   const auto value = [&](auto a, auto b) HWY_ATTR {
     return hn::DemoteTo(d8, hn::And(hn::BitCast(di, hn::VecFromMask(d, Op::apply(a, b))), one));
   };
-  run_loop<4>(d8, static_cast<uint8_t*>(args.out), args.n, value, Reader<Tag<float>>(d, args, 0),
-              Reader<Tag<float>>(d, args, 1));
+  run_loop<4>(d8, args, value, Reader<Tag<float>>(d, args, 0), Reader<Tag<float>>(d, args, 1));
+}
+
+// A comparison whose result is used at once. Lanes of both types are equally wide.
+template <class T, class Op>
+void vector_select(const TileArgs& args) {
+  const Tag<float> d;
+  const hn::Rebind<T, Tag<float>> di;
+  const auto value = [&](auto a, auto b, auto yes, auto no)
+                         HWY_ATTR { return hn::IfThenElse(hn::RebindMask(d, Op::apply(a, b)), yes, no); };
+  run_loop<4>(d, args, value, Reader<hn::Rebind<T, Tag<float>>>(di, args, 0),
+              Reader<hn::Rebind<T, Tag<float>>>(di, args, 1), Reader<Tag<float>>(d, args, 2),
+              Reader<Tag<float>>(d, args, 3));
+}
+template <class T, class Op>
+void vector_test(const TileArgs& args) {
+  const Tag<float> d;
+  const hn::Rebind<T, Tag<float>> di;
+  const auto one = constant(d, 1);
+  const auto value = [&](auto a, auto b)
+                         HWY_ATTR { return hn::IfThenElseZero(hn::RebindMask(d, Op::apply(a, b)), one); };
+  run_loop<4>(d, args, value, Reader<hn::Rebind<T, Tag<float>>>(di, args, 0),
+              Reader<hn::Rebind<T, Tag<float>>>(di, args, 1));
+}
+
+void vector_exp_of_difference(const TileArgs& args) {
+  const Tag<float> d;
+  run_loop<1>(
+      d, args, [&](auto a, auto b) HWY_ATTR { return math_exp(d, hn::Sub(a, b)); },
+      Reader<Tag<float>>(d, args, 0), Reader<Tag<float>>(d, args, 1));
 }
 
 void vector_where(const TileArgs& args) {
@@ -197,9 +249,8 @@ void vector_where(const TileArgs& args) {
     const auto mask = hn::Ne(hn::PromoteTo(di, cond), hn::Zero(di));
     return hn::IfThenElse(hn::RebindMask(d, mask), a, b);
   };
-  run_loop<4>(d, static_cast<float*>(args.out), args.n, value,
-              Reader<hn::Rebind<uint8_t, Tag<float>>>(d8, args, 0), Reader<Tag<float>>(d, args, 1),
-              Reader<Tag<float>>(d, args, 2));
+  run_loop<4>(d, args, value, Reader<hn::Rebind<uint8_t, Tag<float>>>(d8, args, 0),
+              Reader<Tag<float>>(d, args, 1), Reader<Tag<float>>(d, args, 2));
 }
 
 void expand_bf16(const TileArgs& args) {
@@ -207,7 +258,7 @@ void expand_bf16(const TileArgs& args) {
   using Half = hn::Rebind<uint16_t, Tag<float>>;
   const hn::Rebind<uint32_t, decltype(d)> d32;
   run_loop<4>(
-      d, static_cast<float*>(args.out), args.n,
+      d, args,
       [&](auto half) HWY_ATTR { return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(d32, half))); },
       Reader<Half>(Half(), args, 0));
 }
@@ -220,7 +271,7 @@ void shrink_bf16(const TileArgs& args) {
   const auto value = [&](auto x) HWY_ATTR {
     return hn::DemoteTo(d16, hn::BitCast(di, hn::ShiftRight<16>(hn::BitCast(d32, round_to_bf16(d, x)))));
   };
-  run_loop<4>(d16, static_cast<uint16_t*>(args.out), args.n, value, Reader<Tag<float>>(d, args, 0));
+  run_loop<4>(d16, args, value, Reader<Tag<float>>(d, args, 0));
 }
 
 // --- The other types: plain loops, which the compiler vectorises for the target ---
@@ -493,6 +544,29 @@ TileFn find_second(TileOp second) {
       return nullptr;
   }
 }
+template <class T, class Op>
+TileFn select_or_test(bool test) {
+  return test ? vector_test<T, Op> : vector_select<T, Op>;
+}
+TileFn find_select_for_target(TileOp compare, Lane in, bool test) {
+  if (in == Lane::f32) {
+    switch (compare) {
+#define X(name)      \
+  case TileOp::name: \
+    return select_or_test<float, name##_mask>(test);
+      TN_TILE_COMPARE(X)
+#undef X
+      default:
+        return nullptr;
+    }
+  }
+  // Integers are compared for equality, mostly: class numbers.
+  if (in == Lane::i32 && compare == TileOp::equal) return select_or_test<int32_t, equal_mask>(test);
+  if (in == Lane::i32 && compare == TileOp::not_equal) return select_or_test<int32_t, not_equal_mask>(test);
+  return nullptr;
+}
+TileFn find_exp_for_target() { return vector_exp_of_difference; }
+
 TileFn find_pair_for_target(TileOp first, TileOp second, bool exchanged) {
   switch (first) {
 #define X(name)      \
@@ -520,6 +594,17 @@ HWY_EXPORT(find_pair_for_target);
 TileFn find_tile_pair(TileOp first, TileOp second, bool exchanged) {
   return HWY_DYNAMIC_DISPATCH(find_pair_for_target)(first, second, exchanged);
 }
+
+HWY_EXPORT(find_select_for_target);
+TileFn find_tile_select(TileOp compare, Lane in) {
+  return HWY_DYNAMIC_DISPATCH(find_select_for_target)(compare, in, false);
+}
+TileFn find_tile_test(TileOp compare, Lane in) {
+  return HWY_DYNAMIC_DISPATCH(find_select_for_target)(compare, in, true);
+}
+
+HWY_EXPORT(find_exp_for_target);
+TileFn find_tile_exp_of_difference() { return HWY_DYNAMIC_DISPATCH(find_exp_for_target)(); }
 
 }  // namespace tenon::cpu
 #endif

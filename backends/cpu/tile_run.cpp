@@ -37,10 +37,11 @@ class TileKernel final : public Kernel {
     total_ = p_.space.numel();
     tiles_per_row_ = (p_.row_length + static_cast<int64_t>(p_.tile) - 1) / static_cast<int64_t>(p_.tile);
     units_ = p_.cuts.empty() ? p_.rows * tiles_per_row_ : static_cast<int64_t>(p_.cuts.size()) - 1;
-    // About 64k element-instructions are worth waking another thread for.
-    constexpr int64_t kWork = 65536;
+    constexpr int64_t kWork =
+        4 * kMovedGrain;  // element-instructions, of which most move between registers in cache
     const int64_t unit = std::max<int64_t>(1, total_ / std::max<int64_t>(units_, 1));
     grain_ = std::max<int64_t>(1, kWork / (unit * static_cast<int64_t>(std::max<size_t>(p_.body.size(), 1))));
+    find_streams();
     const size_t slots = static_cast<size_t>(p_.n_slots) * p_.slot_bytes;
     if (slots > kSlotMemory) buffers_ = ThreadBuffers(context, 0, slots / sizeof(float));
   }
@@ -59,7 +60,7 @@ class TileKernel final : public Kernel {
     std::atomic<int64_t> bad_row{-1};
     const int threads = buffers_ ? buffers_->threads(context_) : context_.threads;
     parallel_for(threads, units_, grain_, [&](int64_t begin, int64_t end) {
-      Worker worker(p_, in, out, scalars, wait);
+      Worker worker(p_, streams_, in, out, scalars, wait);
       if (buffers_) worker.use_slots(reinterpret_cast<std::byte*>(buffers_->mine(scratch)));
       for (int64_t unit = begin; unit < end; ++unit) {
         if (p_.cuts.empty()) {
@@ -86,6 +87,19 @@ class TileKernel final : public Kernel {
                        [&](const TileInput::Part& part) { return in[part.source] == address; });
   }
 
+  // Inputs of which each tile follows the one before in memory, where they are too large for a core's own
+  // caches. Their next tile is fetched while this one is worked on: the processor can't see it coming, since
+  // an instruction reads a whole tile before the next instruction starts another stream.
+  void find_streams() {
+    constexpr int64_t kCached = int64_t{1} << 19;  // elements
+    for (size_t i = 0; i < p_.inputs.size(); ++i) {
+      const TileInput& input = p_.inputs[i];
+      const bool follows = input.mode == TileInput::joined ||
+                           (input.mode == TileInput::direct && is_contiguous(p_.space, input.strides));
+      if (follows && total_ > kCached) streams_.push_back(i);
+    }
+  }
+
   void run_prologue(std::span<void* const> in, Scalars& scalars) {
     for (const TileInput& input : p_.inputs)
       if (input.mode == TileInput::scalar)
@@ -104,9 +118,9 @@ class TileKernel final : public Kernel {
   // The state of one thread: argument lists of all instructions, and the memory of slots.
   class Worker {
    public:
-    Worker(const TileProgram& p, std::span<void* const> in, std::span<void* const> out, Scalars& scalars,
-           const Flags& wait)
-        : p_(p), in_(in), out_(out), wait_(wait), scalars_(scalars) {
+    Worker(const TileProgram& p, std::span<const size_t> streams, std::span<void* const> in,
+           std::span<void* const> out, Scalars& scalars, const Flags& wait)
+        : p_(p), streams_(streams), in_(in), out_(out), wait_(wait), scalars_(scalars) {
       prepare();
     }
     void use_slots(std::byte* memory) {
@@ -197,12 +211,28 @@ class TileKernel final : public Kernel {
       periods_there_ = true;
     }
 
+    // Shares the streams' next tiles out among the instructions, each of which takes a part of one stream.
+    void fetch_ahead(size_t i, size_t n, TileArgs& args) const {
+      args.ahead = args.ahead_end = nullptr;
+      if (streams_.empty()) return;
+      const size_t parts =
+          (p_.body.size() + streams_.size() - 1) / streams_.size();  // instructions per stream
+      if (i / parts >= streams_.size()) return;
+      const size_t s = streams_[i / parts], bytes = n * tenon::size_of(p_.inputs[s].dtype);
+      const std::byte* next = now_[s] + bytes;
+      args.ahead = next + bytes * (i % parts) / parts;
+      args.ahead_end = next + bytes * (i % parts + 1) / parts;
+    }
+
     void run_tile(int64_t first, size_t n) {
       fetch(first, n);
       for (size_t k = 0; k < p_.outputs.size(); ++k)
         if (p_.outputs[k].row_block < 0)
           result_[k] = wait_[k] ? slot(static_cast<size_t>(p_.outputs[k].slot)) : address(k, first);
-      for (size_t i = 0; i < p_.body.size(); ++i) execute(p_.body[i], args_[i], n);
+      for (size_t i = 0; i < p_.body.size(); ++i) {
+        fetch_ahead(i, n, args_[i]);
+        execute(p_.body[i], args_[i], n);
+      }
       for (size_t k = 0; k < p_.outputs.size(); ++k) {
         const TileOutput& output = p_.outputs[k];
         if (output.row_block >= 0)
@@ -259,6 +289,7 @@ class TileKernel final : public Kernel {
     }
 
     const TileProgram& p_;
+    std::span<const size_t> streams_;
     std::span<void*const> in_, out_;
     const Flags& wait_;
     Scalars& scalars_;
@@ -277,6 +308,7 @@ class TileKernel final : public Kernel {
   TileProgram p_;
   std::string name_;
   int64_t total_ = 0, tiles_per_row_ = 1, units_ = 0, grain_ = 1;
+  std::vector<size_t> streams_;
   std::optional<ThreadBuffers> buffers_;  // where the slots are more than the stack should hold
 };
 

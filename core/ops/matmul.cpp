@@ -194,6 +194,10 @@ Tensor linear(Tensor x, Tensor w, Tensor b) {
                            to_string(w.shape()) + "; its last dimension must be the weight's second"));
     return {};
   }
+  if (out.rank() == 2) {
+    const Tensor y = matmul(x, w, false, true);
+    return b.valid() ? add(y, b) : y;
+  }
   out[out.rank() - 1] = w.dim(0);
   const int64_t features = w.dim(1);
   int64_t rows = 1;

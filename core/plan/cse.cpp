@@ -1,5 +1,5 @@
-// Common subexpressions: nodes with the same op, attributes and inputs are computed once. Every op is a pure function
-// (random ones of their key), so this keeps all bits.
+// Common subexpressions: nodes with the same op, attributes and inputs are computed once. Every op is a pure
+// function (random ones of their key), so this keeps all bits.
 #include <unordered_map>
 
 #include "core/plan/program.h"

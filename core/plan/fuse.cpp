@@ -41,8 +41,14 @@ class Fuser {
       : p_(p), backend_(backend), rows_(rows), joins_(joins) {}
 
   void run() {
-    for (size_t i = 0; i < p_.nodes.size(); ++i)
-      if (!p_.nodes[i].dead) place(static_cast<int>(i));
+    adopt();
+    for (size_t i = 0; i < p_.nodes.size(); ++i) {
+      if (p_.nodes[i].dead) continue;
+      if (p_.nodes[i].cluster < 0)
+        place(static_cast<int>(i));
+      else
+        seal_sources(p_.nodes[i], p_.nodes[i].cluster);
+    }
     for (size_t b = 0; b < clusters_.size(); ++b) join_with_sources(static_cast<int>(b));
     for (size_t c = 0, n = clusters_.size(); c < n; ++c)
       if (resolve(static_cast<int>(c)) == static_cast<int>(c)) release_rows(static_cast<int>(c));
@@ -143,6 +149,17 @@ class Fuser {
     return nodes <= kMaxPieceNodes && inputs.size() <= kMaxPieceInputs;
   }
 
+  // Clusters that an earlier pass made stay as they are: nothing has a shape that would join them.
+  void adopt() {
+    for (size_t i = 0; i < p_.nodes.size(); ++i) {
+      const int c = p_.nodes[i].cluster;
+      if (c < 0) continue;
+      while (clusters_.size() <= at(c))
+        clusters_.push_back({.full = Shape{-1}, .nodes = {}, .inputs = {}, .sealed = true});
+      cluster(c).nodes.push_back(static_cast<int>(i));
+    }
+  }
+
   // Adds a node to the clusters that feed it, merging them in turn while the piece stays within what a tile
   // program holds.
   void place(int i) {
@@ -173,13 +190,7 @@ class Fuser {
       else
         merge(c, home);
     }
-    // Everyone else whose values this node reads can't move past it any more. A view reads for those that
-    // read it.
-    if (!p_.is_row_view(n.out[0]))
-      for (int v : n.in) {
-        const int c = home_of(root(v));
-        if (c >= 0 && c != home) cluster(c).sealed = true;
-      }
+    seal_sources(n, home);
     if (home < 0) {
       const bool fold = !n.op->elementwise && folds_rows(n);
       if (!fold && !(n.op->elementwise && fuses(n))) return;
@@ -189,6 +200,16 @@ class Fuser {
     cluster(home).inputs.merge(inputs_of(n, {home}));
     cluster(home).nodes.push_back(i);
     n.cluster = home;
+  }
+
+  // What n reads of clusters other than its own can't move past it any more. A view reads for those that read
+  // it.
+  void seal_sources(const Program::Node& n, int home) {
+    if (p_.is_row_view(n.out[0])) return;
+    for (int v : n.in) {
+      const int c = home_of(root(v));
+      if (c >= 0 && c != home) cluster(c).sealed = true;
+    }
   }
 
   void merge(int from, int into) {

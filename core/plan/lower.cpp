@@ -11,16 +11,21 @@ namespace tenon {
 class Lowering {
  public:
   Lowering(const Graph& g, std::span<const Update> updates)
-      : graph_(g), backend_(g.backend()), options_(g.runtime().options()), updates_(updates),
+      : graph_(g),
+        backend_(g.backend()),
+        options_(g.runtime().options()),
+        updates_(updates),
         plan_(std::make_shared<Plan>()) {}
 
   Result<std::shared_ptr<Plan>> run(std::span<const uint32_t> roots) {
     program_ = Program::extract(graph_, roots, updates_);
     if (options_.pass_cse) eliminate_common_subexpressions(program_);
     if (options_.pass_simplify) simplify(program_, graph_);
+    if (options_.pass_epilogue) add_bias_to_products(program_, backend_);
     if (options_.pass_fuse) fuse(program_, backend_, options_.pass_rows, options_.pass_joins);
     place_leaves();
-    for (const std::vector<int>& piece : schedule(program_)) TN_RETURN_IF_ERROR(emit(piece));
+    TN_ASSIGN(const auto pieces, schedule(program_));
+    for (const std::vector<int>& piece : pieces) TN_RETURN_IF_ERROR(emit(piece));
     TN_RETURN_IF_ERROR(bind_roots());
     TN_RETURN_IF_ERROR(bind_updates());
     TN_RETURN_IF_ERROR(finish());
@@ -51,7 +56,8 @@ class Lowering {
     std::unique_ptr<Kernel> kernel;
     std::vector<Access> in, out;
     int scratch = -1;  // storage
-    std::optional<Shape> over;   // elements of outputs of this shape depend on the same elements of inputs of it
+    std::optional<Shape>
+        over;  // elements of outputs of this shape depend on the same elements of inputs of it
     bool adds_to_first = false;  // its output is its first input, but for what it adds
     std::string label;
   };
@@ -66,7 +72,8 @@ class Lowering {
   int step_count() const { return static_cast<int>(steps_.size()); }
 
   int new_storage(Where where, int index, size_t bytes) {
-    storages_.push_back({.where = where, .index = index, .bytes = bytes, .first = step_count(), .last = step_count()});
+    storages_.push_back(
+        {.where = where, .index = index, .bytes = bytes, .first = step_count(), .last = step_count()});
     return static_cast<int>(storages_.size()) - 1;
   }
   int new_temp(const TensorType& t) {
@@ -122,7 +129,8 @@ class Lowering {
     std::string label;
     const bool cluster = first.cluster >= 0;
     const auto add_node = [&](const Program::Node& n, std::vector<int> in) {
-      PieceNode m{.op = n.op->id, .plain = n.op->plain, .attrs = n.attrs(), .inputs = std::move(in), .outputs = {}};
+      PieceNode m{
+          .op = n.op->id, .plain = n.op->plain, .attrs = n.attrs(), .inputs = std::move(in), .outputs = {}};
       for (int v : n.out) m.outputs.push_back(type(v));
       node_index[n.out[0]] = static_cast<int>(piece.nodes.size());
       label += (piece.nodes.empty() ? "" : "+") + std::string(n.op->name());
@@ -167,7 +175,7 @@ class Lowering {
     std::vector<Access> out;
     for (int v : outputs) out.push_back(access(v));
     std::optional<Shape> over;
-    if (cluster || first.op->elementwise) over = iterated(piece);
+    if (first.op->elementwise || (cluster && first.op->id != "matmul/1")) over = iterated(piece);
     TN_RETURN_IF_ERROR(add_step(piece, std::move(in), std::move(out), std::move(over), std::move(label)));
     steps_.back().adds_to_first = first.op == find_op("scatter_add/1");
     return Status::ok();
@@ -187,13 +195,18 @@ class Lowering {
     return full;
   }
 
-  Status add_step(const Piece& piece, std::vector<Access> in, std::vector<Access> out, std::optional<Shape> over,
-                  std::string label) {
+  Status add_step(const Piece& piece, std::vector<Access> in, std::vector<Access> out,
+                  std::optional<Shape> over, std::string label) {
     auto kernel = backend_.compile(piece);
     if (!kernel) return std::move(kernel).status().at(label);
-    PendingStep s{.kernel = std::move(kernel).value(), .in = std::move(in), .out = std::move(out), .scratch = -1,
-                  .over = std::move(over), .label = std::move(label)};
-    if (const size_t bytes = s.kernel->scratch_bytes(); bytes > 0) s.scratch = new_storage(Where::temp, 0, bytes);
+    PendingStep s{.kernel = std::move(kernel).value(),
+                  .in = std::move(in),
+                  .out = std::move(out),
+                  .scratch = -1,
+                  .over = std::move(over),
+                  .label = std::move(label)};
+    if (const size_t bytes = s.kernel->scratch_bytes(); bytes > 0)
+      s.scratch = new_storage(Where::temp, 0, bytes);
     for (const Access& a : s.in) storages_[idx(a.storage)].last = step_count();
     steps_.push_back(std::move(s));
     return Status::ok();
@@ -210,7 +223,10 @@ class Lowering {
   Status copy_step(const Access& from, const Access& to) {
     const OpDef* op = find_op("contiguous/1");
     Piece piece;
-    piece.nodes.push_back({.op = op->id, .plain = op->plain, .attrs = Attrs(), .inputs = {0},
+    piece.nodes.push_back({.op = op->id,
+                           .plain = op->plain,
+                           .attrs = Attrs(),
+                           .inputs = {0},
                            .outputs = {TensorType{to.layout.dtype, to.layout.shape}}});
     piece.inputs = {from.layout};
     piece.outputs = {{0, 0}};
@@ -242,11 +258,13 @@ class Lowering {
   }
 
   static bool overlap(const Array& a, const Array& b) {
-    return a.buffer() == b.buffer() && a.offset() < b.offset() + b.size_bytes() && b.offset() < a.offset() + a.size_bytes();
+    return a.buffer() == b.buffer() && a.offset() < b.offset() + b.size_bytes() &&
+           b.offset() < a.offset() + a.size_bytes();
   }
 
-  // Whether the step that makes v may write straight into the target: every reader of the old contents comes before, or
-  // is that very step, reading element by element or adding to a few elements of what it reads first.
+  // Whether the step that makes v may write straight into the target: every reader of the old contents comes
+  // before, or is that very step, reading element by element or adding to a few elements of what it reads
+  // first.
   bool may_write_through(int v, const Array& target) const {
     if (!options_.pass_inplace || !owns_block(v)) return false;
     const int storage = places_[idx(v)].storage;
@@ -259,8 +277,9 @@ class Lowering {
         if (st.where != Where::leaf) continue;
         const Array& leaf = program_.leaf_arrays[idx(st.index)];
         if (!overlap(leaf, target)) continue;
-        const bool same_elements = leaf.offset() == target.offset() && leaf.size_bytes() == target.size_bytes() &&
-                                   a.byte_offset == 0 && a.layout.contiguous() && a.layout.dtype == target.dtype() &&
+        const bool same_elements = leaf.offset() == target.offset() &&
+                                   leaf.size_bytes() == target.size_bytes() && a.byte_offset == 0 &&
+                                   a.layout.contiguous() && a.layout.dtype == target.dtype() &&
                                    a.layout.shape == type(v).shape;
         const bool readable = step.over == type(v).shape || (step.adds_to_first && &a == step.in.data());
         if (s != producer || !readable || !same_elements || ++overlapping > 1) return false;
@@ -311,10 +330,13 @@ class Lowering {
           const int root = resolve(a.storage);
           Storage& in = storages_[idx(root)];
           if (in.where != Where::temp || in.last != s || in.bytes != out.bytes || a.byte_offset != 0 ||
-              !a.layout.contiguous() || a.layout.shape != o.layout.shape || size_of(a.layout.dtype) != size_of(o.layout.dtype))
+              !a.layout.contiguous() || a.layout.shape != o.layout.shape ||
+              size_of(a.layout.dtype) != size_of(o.layout.dtype))
             continue;
-          const auto users = std::count_if(step.in.begin(), step.in.end(), [&](const Access& b) { return resolve(b.storage) == root; }) +
-                             std::count_if(step.out.begin(), step.out.end(), [&](const Access& b) { return resolve(b.storage) == root; });
+          const auto users = std::count_if(step.in.begin(), step.in.end(),
+                                           [&](const Access& b) { return resolve(b.storage) == root; }) +
+                             std::count_if(step.out.begin(), step.out.end(),
+                                           [&](const Access& b) { return resolve(b.storage) == root; });
           if (users != 1) continue;
           out.alias = root;
           in.last = std::max(in.last, out.last);
@@ -348,16 +370,22 @@ class Lowering {
       const Storage& s = storages_[idx(root)];
       const auto index = static_cast<uint32_t>(s.index);
       switch (s.where) {
-        case Where::temp: return {0, static_cast<int64_t>(blocks[idx(block_of[idx(root)])].offset) + byte_offset};
-        case Where::scalar: return {1, index * 8 + byte_offset};
-        case Where::leaf: return {2 + index, byte_offset};
-        case Where::result: return {2 + n_leaves + index, byte_offset};
-        case Where::target: break;
+        case Where::temp:
+          return {0, static_cast<int64_t>(blocks[idx(block_of[idx(root)])].offset) + byte_offset};
+        case Where::scalar:
+          return {1, index * 8 + byte_offset};
+        case Where::leaf:
+          return {2 + index, byte_offset};
+        case Where::result:
+          return {2 + n_leaves + index, byte_offset};
+        case Where::target:
+          break;
       }
       return {2 + n_leaves + n_roots + index, byte_offset};
     };
     for (PendingStep& s : steps_) {
-      Plan::Step step{.kernel = std::move(s.kernel), .in = {}, .out = {}, .scratch = {}, .label = std::move(s.label)};
+      Plan::Step step{
+          .kernel = std::move(s.kernel), .in = {}, .out = {}, .scratch = {}, .label = std::move(s.label)};
       for (const Access& a : s.in) step.in.push_back(ref(a.storage, a.byte_offset));
       for (const Access& a : s.out) step.out.push_back(ref(a.storage, a.byte_offset));
       if (s.scratch >= 0) step.scratch = ref(s.scratch, 0);
@@ -368,8 +396,10 @@ class Lowering {
       plan_->scalar_staging_.resize(program_.scalar_ids.size() * 8);
       for (uint32_t i = 0; i < program_.scalar_ids.size(); ++i) {
         const Graph::Node& n = graph_.node_of(program_.scalar_ids[i]);
-        if (n.op == &kConstantOp) write_scalar(graph_, n, plan_->scalar_staging_.data() + i * 8);
-        else plan_->runtime_scalars_.push_back({i, program_.scalar_ids[i]});
+        if (n.op == &kConstantOp)
+          write_scalar(graph_, n, plan_->scalar_staging_.data() + i * 8);
+        else
+          plan_->runtime_scalars_.push_back({i, program_.scalar_ids[i]});
       }
       TN_ASSIGN(void* p, backend_.allocate(plan_->scalar_staging_.size()));
       plan_->scalars_ = std::make_shared<Buffer>(backend_, p, plan_->scalar_staging_.size());
@@ -384,9 +414,9 @@ class Lowering {
   std::shared_ptr<Plan> plan_;
   Program program_;
   std::vector<Storage> storages_;
-  std::vector<Place> places_;              // by value
-  std::vector<std::vector<int>> uses_;     // by value: reading nodes, -1 for roots
-  std::map<int, Access> copies_;           // by value
+  std::vector<Place> places_;           // by value
+  std::vector<std::vector<int>> uses_;  // by value: reading nodes, -1 for roots
+  std::map<int, Access> copies_;        // by value
   std::vector<PendingStep> steps_;
 };
 

@@ -35,13 +35,16 @@ Status Plan::run(const Graph& g, std::span<const uint32_t> leaves, std::span<con
     TN_RETURN_IF_ERROR(backend.upload(scalars_->data(), scalar_staging_.data(), scalar_staging_.size()));
   }
 
-  const auto resolve = [&](const Ref& r) -> void* { return static_cast<std::byte*>(bases_[r.base]) + r.offset; };
+  const auto resolve = [&](const Ref& r) -> void* {
+    return static_cast<std::byte*>(bases_[r.base]) + r.offset;
+  };
   for (Step& s : steps_) {
     pointers_.clear();
     for (const Ref& r : s.in) pointers_.push_back(resolve(r));
     for (const Ref& r : s.out) pointers_.push_back(resolve(r));
     const std::span<void* const> all(pointers_);
-    if (Status st = s.kernel->run(all.first(s.in.size()), all.subspan(s.in.size()), resolve(s.scratch)); !st.is_ok()) {
+    if (Status st = s.kernel->run(all.first(s.in.size()), all.subspan(s.in.size()), resolve(s.scratch));
+        !st.is_ok()) {
       results.clear();
       return st;
     }

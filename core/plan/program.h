@@ -49,10 +49,12 @@ struct Program {
 // Passes. Each keeps every root's bits.
 void eliminate_common_subexpressions(Program& p);
 void simplify(Program& p, const Graph& g);
+void add_bias_to_products(Program& p, const Backend& backend);
 // `rows`: with folds along rows; `joins`: reading joined vectors part by part.
 void fuse(Program& p, const Backend& backend, bool rows, bool joins);
 
-// Nodes that run as one piece (ascending), in an order in which everything is computed before it is read.
-std::vector<std::vector<int>> schedule(const Program& p);
+// Nodes that run as one piece (ascending), in an order in which everything is computed before it is read. Error: pieces
+// wait for each other.
+Result<std::vector<std::vector<int>>> schedule(const Program& p);
 
 }  // namespace tenon

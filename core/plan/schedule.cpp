@@ -13,7 +13,7 @@ class Scheduler {
  public:
   explicit Scheduler(const Program& p) : p_(p) {}
 
-  std::vector<std::vector<int>> run() {
+  Result<std::vector<std::vector<int>>> run() {
     collect();
     connect();
     // Ready pieces by the place of their last node.
@@ -32,6 +32,8 @@ class Scheduler {
       for (int user : users_[k])
         if (--waiting[static_cast<size_t>(user)] == 0) push(user);
     }
+    if (order.size() != pieces_.size())
+      return internal_error("planner: pieces of the graph wait for each other");
     return order;
   }
 
@@ -95,6 +97,6 @@ class Scheduler {
 
 }  // namespace
 
-std::vector<std::vector<int>> schedule(const Program& p) { return Scheduler(p).run(); }
+Result<std::vector<std::vector<int>>> schedule(const Program& p) { return Scheduler(p).run(); }
 
 }  // namespace tenon

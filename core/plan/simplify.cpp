@@ -1,5 +1,5 @@
-// Algebra that is exact in floating point, bit for bit: x*1, x/1, x-0, -(-x), and conversions to the same type.
-// (x+0 is not: it turns -0 into +0.)
+// Algebra that is exact in floating point, bit for bit: x*1, x/1, x-0, -(-x), and conversions to the same
+// type. (x+0 is not: it turns -0 into +0.)
 #include "core/plan/program.h"
 
 namespace tenon {
@@ -34,8 +34,10 @@ void simplify(Program& p, const Graph& g) {
     const std::string_view op = n.op->id;
     int to = -1;
     if (op == "mul/1") {
-      if (same(0) && is_constant(p, g, n.in[1], 1)) to = n.in[0];
-      else if (same(1) && is_constant(p, g, n.in[0], 1)) to = n.in[1];
+      if (same(0) && is_constant(p, g, n.in[1], 1))
+        to = n.in[0];
+      else if (same(1) && is_constant(p, g, n.in[0], 1))
+        to = n.in[1];
     } else if (op == "div/1") {
       if (same(0) && is_constant(p, g, n.in[1], 1)) to = n.in[0];
     } else if (op == "sub/1") {

@@ -159,6 +159,44 @@ TEST_CASE("parts of a joined vector are read where they lie") {
   });
 }
 
+TEST_CASE("a product adds its bias itself, with the bits of the sum") {
+  std::mt19937 rng(6);
+  const auto size = [&](int64_t most) {
+    return static_cast<int64_t>(1 + rng() % static_cast<uint64_t>(most));
+  };
+  for (int trial = 0; trial < 12; ++trial) {
+    const int64_t rows = size(trial < 6 ? 70 : 300), from = size(trial < 6 ? 130 : 800),
+                  to = size(trial < 6 ? 70 : 520);
+    CAPTURE(rows, from, to);
+    const HostArray in[] = {random_array(rng, {rows, from}), random_array(rng, {to, from}),
+                            random_array(rng, {to}), random_array(rng, {2, rows, from})};
+    const Ran ran = check(in, [](Graph&, std::span<const Tensor> t) -> std::vector<Tensor> {
+      return {relu(linear(t[0], t[1], t[2])), linear(t[3], t[1], t[2])};
+    });
+    const RuntimeOptions o = test::runtime()->options();
+    if (counts_hold() && o.pass_epilogue) CHECK(ran.kernels == 3);
+    // A product that others read is not taken, nor is a sum that is not one vector for all rows.
+    check(in, [](Graph&, std::span<const Tensor> t) -> std::vector<Tensor> {
+      const Tensor y = matmul(t[0], t[1], false, true);
+      return {y + t[2], y * 2.0, matmul(t[0], t[0], false, true) + matmul(t[0], t[0], false, true),
+              grad(sum(square(linear(t[0], t[1], t[2]))), t.subspan(0, 3))[1]};
+    });
+  }
+}
+
+TEST_CASE("a chain that goes around a product does not swallow what the product reads") {
+  std::mt19937 rng(7);
+  const HostArray in[] = {random_array(rng, {24, 24}), random_array(rng, {24, 24}), random_array(rng, {24})};
+  check(in, [](Graph&, std::span<const Tensor> t) -> std::vector<Tensor> {
+    const Tensor h = relu(t[0] * 2.0), y = linear(h, t[1], t[2]);
+    const Tensor error = mean(square((h + 1.0) * y));
+    const Tensor loss = error + sum(square(grad(error, t.first(1))[0]));
+    std::vector<Tensor> out = grad(loss, t);
+    out.push_back(loss);
+    return out;
+  });
+}
+
 TEST_CASE("passes are named, and a wrong name is told") {
   RuntimeOptions o;
   REQUIRE(set_passes(o, "-all,cse").is_ok());

@@ -5,6 +5,7 @@
 
 #include "core/base/nearest.h"
 #include "tools/tenon/commands.h"
+#include "tools/tenon/spin.h"
 
 namespace tenon::cli {
 
@@ -65,6 +66,7 @@ CLI::Validator at_least(double least) {
 
 int main(int argc, char** argv) {
   using namespace tenon::cli;
+  spin_briefly(argv);
   CLI::App app{"Tenon: train models from recipes, with plugins"};
   app.require_subcommand(1);
   Command run;
