@@ -114,15 +114,18 @@ std::vector<tn_named> named(Call& call, std::span<const NamedTensor> in) {
 }  // namespace
 
 Result<Emissions> Instance::init(Graph& graph, const CallInfo& info, std::span<const NamedTensor> inputs, ModelService* models) {
-  initialised_ = true;
   const auto* hooks = extension<tn_hooks>(TN_EXT_HOOKS);
-  if (!hooks || !TN_HAS(hooks, init)) return Emissions{};
+  if (!hooks || !TN_HAS(hooks, init)) {
+    initialised_ = true;
+    return Emissions{};
+  }
   Call call(*this, &graph, info, models);
   const auto in = named(call, inputs);
   declaring = true;
   const int32_t code = guarded(call, [&] { return hooks->init(pointer_, call.ctx(), in.data(), static_cast<uint32_t>(in.size())); });
   declaring = false;
   TN_RETURN_IF_ERROR(call.outcome(code));
+  initialised_ = true;
   return std::move(call.emitted);
 }
 
@@ -153,7 +156,8 @@ Status Instance::declare(Call& call, const tn_slot& s) {
   if (!declaring) return invalid("slots are declared in init only");
   if (!TN_HAS(&s, name)) return invalid("a slot has no name");
   const std::string what = "slot '" + std::string(s.name) + "'";
-  if (slots_.contains(s.name)) return invalid(what + " is declared twice");
+  const auto known = slots_.find(s.name);
+  if (known != slots_.end() && !initialised_) return invalid(what + " is declared twice");
   if (s.rank < 0 || s.rank > TN_MAX_RANK || (s.rank > 0 && s.kind != TN_SLOT_PER_PARAM && !s.shape))
     return invalid(what + " has rank " + std::to_string(s.rank));
   Backend& backend = call.graph->backend();
@@ -188,6 +192,12 @@ Status Instance::declare(Call& call, const tn_slot& s) {
     } else {
       initial.push_back({.type = {dtype, shape}, .fill = s.initial});
     }
+  }
+  if (known != slots_.end()) {  // init again, for another weight of a shared parametrization: the slot is kept
+    const TensorType was = known->second.values[0].type();
+    return initial[0].type == was ? Status::ok()
+                                  : invalid(what + " is " + to_string(was) + " for one weight and " + to_string(initial[0].type) +
+                                            " for another: it can't be shared by them");
   }
   for (const Initial& first : initial) {
     TN_ASSIGN(Array a, Array::allocate(backend, first.type.dtype, first.type.shape));

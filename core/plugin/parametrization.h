@@ -1,4 +1,4 @@
-// Parametrizations: an effective weight as a function of the stored one. One instance serves one weight.
+// Parametrizations: an effective weight as a function of the stored one. One instance serves one weight, or all that share it.
 #pragma once
 
 #include "core/plugin/instance.h"
@@ -10,7 +10,7 @@ struct EffectiveWeight {
   Emissions emitted;
 };
 
-// hooks.init on the initial stored value. Where the plugin emits "raw", training starts from that instead; otherwise a
+// hooks.init on the initial stored value, once for each weight. Where the plugin emits "raw", training starts from that instead; otherwise a
 // null tensor comes back.
 Result<Tensor> init_parametrization(Instance& parametrization, Graph& graph, const CallInfo& info, Tensor raw);
 // Errors: what the plugin says, a weight of another type.

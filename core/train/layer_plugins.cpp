@@ -108,14 +108,14 @@ Status LayerPlugins::parametrize(Runtime& runtime, Catalog& catalog, const Recip
     TN_ASSIGN(auto instance, Instance::create(catalog, TN_KIND_PARAMETRIZATION, said.id(), name, to_options(said.options())));
     plugin = shared = instance.get();
     placed_.push_back({"parametrization/" + (said.shared() ? name : weight), std::move(instance)});
-    Graph graph(runtime);
-    CallInfo info = *info_;
-    info.key = split_key(static_cast<uint64_t>(recipe.proto.seed()), name);
-    TN_ASSIGN(const Tensor start, init_parametrization(*plugin, graph, info, graph.input(p->value)));
-    if (start.valid()) {
-      TN_ASSIGN(const HostArray value, graph.to_host(start));
-      TN_RETURN_IF_ERROR(p->value.assign(value));
-    }
+  }
+  Graph graph(runtime);
+  CallInfo info = *info_;
+  info.key = split_key(static_cast<uint64_t>(recipe.proto.seed()), plugin->name());
+  TN_ASSIGN(const Tensor start, init_parametrization(*plugin, graph, info, graph.input(p->value)));
+  if (start.valid()) {
+    TN_ASSIGN(const HostArray value, graph.to_host(start));
+    TN_RETURN_IF_ERROR(p->value.assign(value));
   }
   p->effective = [run = info_, plugin, place = p->name](nn::Context& ctx, Tensor stored) -> Tensor {
     auto w = effective_weight(*plugin, ctx.graph(), here(*run, ctx, plugin->name() + place), stored);

@@ -98,6 +98,11 @@ TEST_CASE("a parametrization stands between the stored weight and the layer, and
   shared.step(0);
   CHECK(shared.saved().at("parametrization/scaled/log_scale").at(0) != 0);
   CHECK(shared.experiment->optimizers().parameters().size() == 5);
+  Run all_half(kMlp + kSgd + "loss { id: 'cross_entropy' } parametrization { id: 'scaled' params: 'model.*weight' shared: true options { halve: true } }");
+  Run untouched(kMlp + kSgd + "loss { id: 'cross_entropy' }");
+  const auto halved = all_half.saved(), whole = untouched.saved();
+  for (const char* name : {"model.mlp0.linear0.weight", "model.mlp0.linear1.weight"})
+    CHECK_THAT(halved.at(name).at(0), WithinRel(0.5 * whole.at(name).at(0), 1e-12));
 
   Run none(kMlp + kSgd + "loss { id: 'cross_entropy' } parametrization { id: 'scaled' params: 'other' }");
   CHECK_THAT(none.status.message(), ContainsSubstring("matches no parameter"));
