@@ -400,7 +400,7 @@ struct tn_ops {
  * is the sum of the parts. */
 #define TN_OUT_PART 4
 #define TN_OUT_METRIC 5 /* rank 0 or [B] (mean): logged, not differentiated */
-#define TN_OUT_CHECK 6  /* rank 0, bool: must hold, or the step fails with the name as its message */
+#define TN_OUT_CHECK 6  /* bool, rank 0 or [B]: must hold, or the step fails with the name (and sample) as message */
 
 /* clang-format off */
 /* Op ids (all end in "/1"), inputs and attributes ("name" = integer, "name." = real, "name[]" = integers;

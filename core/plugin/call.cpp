@@ -50,7 +50,8 @@ std::vector<NamedTensor> Emissions::checks(const std::string& who) const {
 Status verify(std::span<const NamedTensor> checks, std::span<const Array> values) {
   for (size_t i = 0; i < checks.size(); ++i) {
     TN_ASSIGN(const HostArray h, values[i].to_host());
-    if (h.numel() != 1 || h.at(0) == 0) return invalid(checks[i].name);
+    for (int64_t k = 0; k < h.numel(); ++k)
+      if (h.at(k) == 0) return invalid(checks[i].name + (h.shape().rank() > 0 ? " (sample " + std::to_string(k) + " of the batch)" : ""));
   }
   return Status::ok();
 }
