@@ -232,7 +232,7 @@ struct tn_plugin {
 /* One option of the schema. The host checks the recipe against it before any code of the plugin runs. */
 typedef struct tn_option {
   uint32_t struct_size;
-  /* TN_VALUE_*: what the plugin will get; integers given for reals and scalars for lists are converted. */
+  /* TN_VALUE_*: what the plugin gets; integers for reals, scalars for lists, numbers for text are converted. */
   int32_t type;
   const char* name; /* lower_case */
   const char* help; /* one line; NULL: none */
@@ -844,7 +844,7 @@ typedef struct tn_session_api {
 /* "tenon.data/1": streams of the recipe; split is "train", "val", "test" or another of the recipe's. */
 typedef struct tn_data_api {
   uint32_t struct_size, reserved;
-  /* Samples. [main] and [build] */
+  /* Samples; 0 where the stream has no such part. [main] and [build] */
   int32_t (*count)(tn_ctx*, const char* stream, const char* split, int64_t* n);
   int32_t (*columns)(tn_ctx*, const char* stream, const char** names, uint32_t capacity, uint32_t* n);
   /* The samples with these numbers (host memory, in this order; NULL: 0 .. n), one column. [build] */

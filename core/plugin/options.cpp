@@ -1,6 +1,7 @@
 #include "core/plugin/options.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <limits>
@@ -47,6 +48,17 @@ Result<int64_t> integer_of(const std::string& what, const OptionValue& v) {
   if (const auto* d = std::get_if<double>(&v); d && *d == std::floor(*d) && std::abs(*d) < 9e15)
     return static_cast<int64_t>(*d);
   return invalid(what + " must be a whole number");
+}
+
+// Numbers stand for their text: an option may take a number or a word ("0.5", "optimal").
+Result<std::string> text_of(const std::string& what, const OptionValue& v) {
+  if (const auto* s = std::get_if<std::string>(&v)) return *s;
+  char text[32];
+  std::to_chars_result end{};
+  if (const auto* d = std::get_if<double>(&v)) end = std::to_chars(text, text + sizeof text, *d);
+  else if (const auto* i = std::get_if<int64_t>(&v)) end = std::to_chars(text, text + sizeof text, *i);
+  else return invalid(what + " must be text");
+  return std::string(text, end.ptr);
 }
 
 Result<std::vector<double>> reals_of(const std::string& what, const OptionValue& v) {
@@ -115,16 +127,15 @@ Result<PluginOptions> PluginOptions::check(std::string who, const tn_option* con
       }
       case TN_VALUE_STR:
       case TN_VALUE_JSON: {
-        const std::string* s = std::get_if<std::string>(&g);
-        if (!s) return invalid(what + " must be text");
+        TN_ASSIGN(std::string s, text_of(what, g));
         if (TN_HAS(&o, choices) && o.n_choices > 0) {
           const std::vector<std::string> choices(o.choices, o.choices + o.n_choices);
-          if (std::find(choices.begin(), choices.end(), *s) == choices.end())
-            return invalid(what + " is '" + *s + "'" + did_you_mean(*s, choices));
+          if (std::find(choices.begin(), choices.end(), s) == choices.end())
+            return invalid(what + " is '" + s + "'" + did_you_mean(s, choices));
         }
-        store.strings.push_back(*s);
+        store.strings.push_back(std::move(s));
         v.as.str = store.strings.back().c_str();
-        v.count = static_cast<uint32_t>(s->size());
+        v.count = static_cast<uint32_t>(store.strings.back().size());
         break;
       }
       case TN_VALUE_F64S:

@@ -139,7 +139,12 @@ void plugins_release(tn_ctx* ctx, tn_instance* p) {
   if (call.run && p) call.run->release(&held(p));
 }
 
-int32_t hand_over(Call& call, const Emissions& emitted, tn_named* out, uint32_t capacity, uint32_t* n) {
+// What must hold for another plugin must hold when the session is evaluated.
+void take_checks(Call& call, const Instance& plugin, const Emissions& emitted) {
+  for (const NamedTensor& check : emitted.checks(plugin.who())) call.emitted.tensors.push_back({check.name, check.value, TN_OUT_CHECK});
+}
+int32_t hand_over(Call& call, const Instance& plugin, const Emissions& emitted, tn_named* out, uint32_t capacity, uint32_t* n) {
+  take_checks(call, plugin, emitted);
   std::vector<std::string> names;
   for (const Emitted& e : emitted.tensors)
     if (e.as != TN_OUT_CHECK) names.push_back(e.name);
@@ -167,7 +172,7 @@ int32_t plugins_build(tn_ctx* ctx, tn_instance* p, const tn_named* in, uint32_t 
   Instance& instance = *held(p).instance;
   auto r = build_plugin(instance, build_function(instance), *call.graph, call.info, inputs, call.models);
   if (!r) return call.fail(r.status());
-  return hand_over(call, *r, out, capacity, n);
+  return hand_over(call, instance, *r, out, capacity, n);
 }
 
 // One step of an optimizer of the procedure's own on all parameters of a model.
@@ -214,7 +219,7 @@ int32_t plugins_perturb(tn_ctx* ctx, tn_instance* p, const tn_attack_target* tar
   if (!call.status().is_ok()) return to_abi(call.status());
   auto r = perturb_input(*held(p).instance, *call.graph, call.info, at, inputs);
   if (!r) return call.fail(r.status());
-  return hand_over(call, r->emitted, out, capacity, n);
+  return hand_over(call, *held(p).instance, r->emitted, out, capacity, n);
 }
 int32_t plugins_aggregate(tn_ctx* ctx, tn_instance* p, const tn_round* r, tn_tensor* params) {
   Call& call = Call::of(ctx);
@@ -229,6 +234,7 @@ int32_t plugins_aggregate(tn_ctx* ctx, tn_instance* p, const tn_round* r, tn_ten
   if (!call.status().is_ok()) return to_abi(call.status());
   auto out = aggregate_round(*held(p).instance, *call.graph, call.info, round);
   if (!out) return call.fail(out.status());
+  take_checks(call, *held(p).instance, out->emitted);
   *params = call.handle(out->params);
   return to_abi(call.status());
 }

@@ -68,8 +68,18 @@ class ProcedureRun final : public RunService {
       for (Update& u : p->instance->take_updates()) updates.push_back(std::move(u));
     e_.optimizers().take_next_values(objective.take_assigned(), updates);
     for (Update& u : objective.take_updates()) updates.push_back(std::move(u));
-    TN_RETURN_IF_ERROR(graph_.materialise(values, updates));
-    for (const Objective::ModelChange& change : objective.take_changes()) TN_RETURN_IF_ERROR(e_.apply(change));
+    const std::vector<NamedTensor> checks = session.emitted.checks(session.instance.who());
+    std::erase_if(session.emitted.tensors, [](const Emitted& t) { return t.as == TN_OUT_CHECK; });
+    std::vector<Tensor> wanted(values.begin(), values.end());
+    for (const NamedTensor& check : checks) wanted.push_back(check.value);
+    TN_RETURN_IF_ERROR(graph_.materialise(wanted, updates));
+    for (const NamedTensor& check : checks) {
+      TN_ASSIGN(const double holds, graph_.value(check.value));
+      if (holds == 0) return invalid(check.name);
+    }
+    const std::vector<Objective::ModelChange> changes = objective.take_changes();
+    for (const Objective::ModelChange& change : changes) TN_RETURN_IF_ERROR(e_.apply(change));
+    if (!updates.empty() || !changes.empty()) measured_.clear();
     return Status::ok();
   }
   void close(Call& session) override {
@@ -94,8 +104,9 @@ class ProcedureRun final : public RunService {
 
   // --- data ---
   Result<int64_t> count(const std::string& stream, const std::string& split) override {
-    TN_ASSIGN(const DatasetPtr part, part_of(stream, split));
-    return part->size();
+    TN_ASSIGN(const size_t i, stream_of(stream));
+    const DatasetPtr part = e_.streams()[i].part(split);
+    return part ? part->size() : 0;
   }
   Result<std::vector<std::string>> columns(const std::string& stream) override {
     TN_ASSIGN(const size_t i, stream_of(stream));
@@ -136,7 +147,7 @@ class ProcedureRun final : public RunService {
   }
   Result<double> metric(const std::string& split, const std::string& name) override {
     if (!measured_.contains(split)) {
-      TN_ASSIGN(measured_[split], e_.evaluate(split, trained_));
+      TN_ASSIGN(measured_[split], e_.evaluate(split, trained_, e_.recipe().proto.train().eval_steps()));
     }
     const MetricValues& values = measured_[split];
     const auto it = values.find(split + "/" + name);
@@ -225,12 +236,6 @@ class ProcedureRun final : public RunService {
     }
     return not_found(names.empty() ? "the recipe has no data" : "no data stream '" + name + "'" + did_you_mean(name, names));
   }
-  Result<DatasetPtr> part_of(const std::string& stream, const std::string& split) const {
-    TN_ASSIGN(const size_t i, stream_of(stream));
-    const DatasetPtr part = e_.streams()[i].part(split);
-    if (!part) return not_found("the stream '" + e_.streams()[i].name + "' has no part '" + split + "'");
-    return part;
-  }
 
   Experiment& e_;
   RunFolder* folder_;
@@ -252,7 +257,7 @@ Result<Summary> run_recipe(Experiment& e, RunFolder* folder, Observer& observer,
   if (!e.procedure()) return fit(e, folder, observer, first_step);
   const auto started = std::chrono::steady_clock::now();
   ProcedureRun run(e, folder, observer, first_step);
-  const CallInfo info{.step = first_step, .total_steps = e.total_steps(), .key = split_key(e.seed(), "procedure"), .train = true};
+  const CallInfo info{.step = first_step, .total_steps = e.last_step(), .key = split_key(e.seed(), "procedure"), .train = true};
   Status status = run_procedure(*e.procedure(), info, run);
   Summary summary;
   summary.cancelled = status.code() == Code::cancelled;

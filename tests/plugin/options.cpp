@@ -100,7 +100,8 @@ TEST_CASE("Options that do not fit are refused by name, with what would") {
   CHECK_THAT(s.refusal("flag", int64_t{1}), ContainsSubstring("'flag' must be true or false"));
   CHECK_THAT(s.refusal("colour", std::string("gren")),
              ContainsSubstring("'colour' is 'gren' (did you mean 'green'?)"));
-  CHECK_THAT(s.refusal("colour", 3.0), ContainsSubstring("'colour' must be text"));
+  CHECK_THAT(s.refusal("colour", 3.0), ContainsSubstring("'colour' is '3'"));
+  CHECK_THAT(s.refusal("colour", true), ContainsSubstring("'colour' must be text"));
   CHECK_THAT(s.refusal("sizes", Reals{2, 0}), ContainsSubstring("'sizes' is 0; it must be >= 1"));
   CHECK_THAT(s.refusal("sizes", Reals{2, 2.5}), ContainsSubstring("whole numbers"));
   CHECK_THAT(s.refusal("weights", Texts{"a"}), ContainsSubstring("list of numbers"));

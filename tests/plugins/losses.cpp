@@ -45,6 +45,8 @@ const std::vector<Case> kCases = {
     {"robust_baselines", {{"kind", std::string("nce_agce")}}, "logits", {5, 4}, "labels", "class"},
     {"robust_baselines", {{"kind", std::string("nce_aul")}}, "logits", {5, 4}, "labels", "class"},
     {"robust_baselines", {{"kind", std::string("rll")}}, "logits", {5, 4}, "labels", "class"},
+    {"distillation_mse", {}, "scores", {5, 4}, "targets", "probability"},
+    {"distillation_mse", {{"activation", "none"}}, "scores", {6}, "targets", "real"},
     {"ldr", {{"lambda", 0.8}, {"margin", 0.2}, {"normalize", "softplus_mean"}}, "logits", {5, 4}, "labels", "class"},
     {"ldr", {{"lambda", 0.7}, {"margin", 0.3}, {"top_k", int64_t{2}}}, "logits", {5, 4}, "labels", "class"},
 };
