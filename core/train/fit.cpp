@@ -74,7 +74,7 @@ Result<Summary> fit(Experiment& e, RunFolder* folder, Observer& observer, int64_
     if (!std::isfinite(r.loss)) {
       std::string message = "the loss became " + std::string(std::isnan(r.loss) ? "NaN" : "infinite") + " in step " + std::to_string(step);
       message += folder && !folder->last_checkpoint().empty()
-                     ? "; the last good checkpoint is " + folder->last_checkpoint() + " (continue from it with --resume and a smaller learning rate)"
+                     ? "; the last checkpoint is " + folder->last_checkpoint() + " (continue from it with --resume and a smaller learning rate)"
                      : "; try a smaller learning rate or clip_norm";
       return Status(Code::state, message);
     }

@@ -34,8 +34,8 @@ TEST_CASE("a missing file says which, where it looked and where the set is publi
   TempFiles t;
   CHECK_FAILS(find_data("set/none.csv", t.path("recipe"), t.path("data"), "example.org/set"), "set/none.csv",
               t.path("recipe/set/none.csv"), t.path("data/set/none.csv"), "example.org/set", "TENON_DATA");
-  CHECK(find_data("x", "", "").status().code() == Code::not_found);
-  CHECK_FAILS(find_data("x", "", ""), "set TENON_DATA");
+  CHECK(find_data("set/none.csv", "", "").status().code() == Code::not_found);
+  CHECK_FAILS(find_data("set/none.csv", "", ""), "set TENON_DATA");
   CHECK_FAILS(find_data("", "", ""), "empty name");
   fs::create_directories(t.path("folder"));
   CHECK_FAILS(find_data("folder", t.dir(), ""), "not found");

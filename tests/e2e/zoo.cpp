@@ -46,7 +46,7 @@ TEST_CASE("zoo run makes every run and judges every claim") {
   const auto j = nlohmann::json::parse(slurp(out + "/result.json"));
   CHECK(j["verdict"] == "not reproduced");
   REQUIRE(j["claims"].size() == 4);
-  for (int i : {0, 1, 2}) CHECK(j["claims"][i]["verdict"] == "reproduced");
+  for (size_t i = 0; i < 3; ++i) CHECK(j["claims"][i]["verdict"] == "reproduced");
   CHECK(j["claims"][3]["verdict"] == "not reproduced");
   CHECK(j["claims"][2]["measured"] == 2);
   CHECK(j["claims"][2]["wins_ties_losses"] == nlohmann::json{2, 0, 0});
