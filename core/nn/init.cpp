@@ -1,6 +1,7 @@
 #include "core/nn/init.h"
 
 #include <cmath>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -9,11 +10,21 @@
 
 namespace tenon::nn {
 
+namespace {
+
+// A weight too large to exist is refused where it would be made; here its sizes only must not overflow.
+int64_t saturating_product(int64_t a, int64_t b) {
+  int64_t n;
+  return __builtin_mul_overflow(a, b, &n) ? std::numeric_limits<int64_t>::max() : n;
+}
+
+}  // namespace
+
 Fan fan_of(const Shape& weight) {
   if (weight.rank() < 2) return {weight.numel(), weight.numel()};
   int64_t kernel = 1;
-  for (int i = 2; i < weight.rank(); ++i) kernel *= weight[i];
-  return {weight[1] * kernel, weight[0] * kernel};
+  for (int i = 2; i < weight.rank(); ++i) kernel = saturating_product(kernel, weight[i]);
+  return {saturating_product(weight[1], kernel), saturating_product(weight[0], kernel)};
 }
 
 namespace init {

@@ -135,7 +135,7 @@ const Status& Builder::status() const { return shared_->status; }
 
 ParameterPtr Builder::parameter(std::string_view name, const Shape& shape, const Initializer& init,
                                 Kind kind) const {
-  return parameter(name, shape, init, kind, is_sane(shape) ? fan_of(shape) : Fan{});
+  return parameter(name, shape, init, kind, fan_of(shape));
 }
 
 ParameterPtr Builder::parameter(std::string_view name, const Shape& shape, const Initializer& init, Kind kind,

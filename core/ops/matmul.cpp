@@ -89,6 +89,10 @@ void multiply(const KernelArgs& args) {
   };
   const int64_t m = la.rows, n = lb.cols;
   T* out = args.out[0].as<T>();
+  if (la.rows * la.cols == 0 || lb.cols == 0) {  // an operand has no memory: no sums, or sums of nothing
+    std::fill_n(out, args.out[0].shape.numel(), T(0));
+    return;
+  }
   constexpr int kRows = 4;
   std::vector<A> acc(static_cast<size_t>(kRows * n)), packed;
   int64_t packed_from = -1;
