@@ -54,7 +54,8 @@ TEST_CASE("descriptors are complete and consistent") {
   const MiniHost host;
   const std::set<std::string> kinds = {
       TN_KIND_LOSS,      TN_KIND_REWEIGHTER, TN_KIND_OPTIMIZER,  TN_KIND_PARAMETRIZATION, TN_KIND_ROUTER,
-      TN_KIND_QUANTIZER, TN_KIND_ATTACK,     TN_KIND_AGGREGATOR, TN_KIND_PROCEDURE,       TN_KIND_KERNEL};
+      TN_KIND_QUANTIZER, TN_KIND_ATTACK,     TN_KIND_AGGREGATOR, TN_KIND_PROCEDURE,       TN_KIND_KERNEL,
+      TN_KIND_MODULE};
   std::set<std::string> ids;
   for (const std::string& file : built_plugins()) {
     CAPTURE(file);
