@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstdio>
+#include <numeric>
 #include <optional>
 
 #include "core/data/files.h"
@@ -115,6 +116,7 @@ Result<Dataset> read_idx(const std::vector<std::string>& files, const IdxOptions
   if (files.empty() || files.size() > 2)
     return invalid("idx takes one file (images) or two (images, labels), not " +
                    std::to_string(files.size()));
+  if (options.first < 0) return invalid("first is " + std::to_string(options.first) + "; it must be positive, or 0 for all");
   TN_ASSIGN(HostArray x, read_idx_array(files[0]));
   if (options.channel) {
     Shape shape = x.shape();
@@ -137,6 +139,11 @@ Result<Dataset> read_idx(const std::vector<std::string>& files, const IdxOptions
     for (int64_t i = 0; i < n; ++i) y.set(i, raw.at(i));
     TN_RETURN_IF_ERROR(data.add("y", std::move(y)));
   }
+  if (options.first > 0 && options.first < n) {
+    std::vector<int64_t> rows(static_cast<size_t>(options.first));
+    std::iota(rows.begin(), rows.end(), int64_t{0});
+    data = data.take(rows);
+  }
   data.add_ids();
   return data;
 }
@@ -146,7 +153,7 @@ const Format idx_format = {
     "idx", "IDX images and labels (MNIST); files: images, labels",
     [](const std::vector<std::string>& files, const Options& options, const Schema*) -> Result<Dataset> {
       IdxOptions o;
-      TN_RETURN_IF_ERROR(OptionBinder(options).get("channel", o.channel).finish());
+      TN_RETURN_IF_ERROR(OptionBinder(options).get("channel", o.channel).get("first", o.first).finish());
       return read_idx(files, o);
     }};
 

@@ -43,6 +43,7 @@ Result<Dataset> read_dataset(const DataSource& source, const Schema* like = null
 // x: element type and shape of the file ([N, ...]; s8, i16 become i32), y: i32 [N].
 struct IdxOptions {
   bool channel = false;  // insert an axis of size 1: [N,28,28] -> [N,1,28,28]
+  int64_t first = 0;     // only the first so many; 0: all
 };
 Result<Dataset> read_idx(const std::vector<std::string>& files, const IdxOptions& options);
 

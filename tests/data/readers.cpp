@@ -45,6 +45,11 @@ TEST_CASE("idx: images and labels, plain and gzipped") {
   CHECK((*d.column("y"))->dtype() == DType::i32);
   CHECK(values(d, "y") == Doubles{7, 0});
   CHECK(values(d, "id") == Doubles{0, 1});
+  REQUIRE_GOOD(const Dataset one, read_idx({images, labels}, {.first = 1}));
+  CHECK(one.size() == 1);
+  CHECK(values(one, "x") == Doubles{0, 1, 2, 3, 4, 5});
+  CHECK(values(one, "y") == Doubles{7});
+  CHECK_FAILS(read_idx({images}, {.first = -1}), "first");
   REQUIRE_GOOD(const Dataset c, read_idx({images}, {.channel = true}));
   CHECK((*c.column("x"))->shape() == Shape{2, 1, 2, 3});
   CHECK_FALSE(c.has("y"));
