@@ -36,10 +36,11 @@ class RunWatch : public Progress {
       metrics_["step/" + name] = value;
     }
     if (isatty(fileno(stderr)) == 0) return;
-    if (s.step == 1) on_message(what_);
+    if (s.step == 1) Progress::on_message(what_);
     Progress::on_step(s);
   }
   void on_evaluation(int64_t, const MetricValues&) override {}
+  void on_message(const std::string&) override {}
 
  private:
   std::string what_;
@@ -54,7 +55,7 @@ Result<MetricValues> run_job(const ZooFlags& flags, Catalog& catalog, zoo::Job& 
   TN_ASSIGN(const auto experiment, Experiment::open(*runtime, catalog, job.recipe, data_root_from_environment()));
   MetricValues metrics;
   RunWatch watch(what, metrics);
-  TN_ASSIGN(const Summary summary, fit(*experiment, nullptr, watch));
+  TN_ASSIGN(const Summary summary, run_recipe(*experiment, nullptr, watch));
   watch.finish();
   if (summary.cancelled) return cancelled("stopped; the same command goes on with the runs that are left");
   metrics.insert(summary.metrics.begin(), summary.metrics.end());
