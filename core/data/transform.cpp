@@ -35,6 +35,9 @@ std::span<const TransformInfo> transforms() {
       {"cast", "to another element type", make_cast},
       {"flip", "random left-right mirror of images", make_flip},
       {"crop", "random crop of zero-padded images", make_crop},
+      {"center_crop", "the middle of images", make_center_crop},
+      {"resize", "images to another size, bilinear", make_resize},
+      {"label_noise", "some training labels to random classes", make_label_noise},
   };
   return all;
 }

@@ -31,14 +31,18 @@ class Transform {
 // Every transform has the option `column` (default "x"). Integers become f32 where the result is real.
 //   standardize         (x - mean) / std for each feature; std 0 -> 1; population std, as in scikit-learn
 //   minmax              to [low, high] (0, 1) for each feature; constant feature -> low
-//   scale               x * factor + offset                                    options factor (1), offset (0)
+//   scale               x * factor + offset; options factor (1), offset (0)
 //   normalize_channels  (x - mean[c]) / std[c], x: [N,C,...]; options mean, std (lists), else fitted
-//   impute              NaN -> mean | median of the training part              option with (median)
-//   one_hot             integers [N] -> f32 [N,classes]                        options classes (0 = largest
-//   seen in fit + 1), to (same column) reshape             each row to `shape`; one -1 allowed; default:
-//   [-1], flat   option shape (list of numbers) cast                to dtype option dtype flip mirrors each
-//   image left-right with `probability` (0.5), x: [N,...,H,W]      training only crop                pads by
-//   `padding` (4) zeros, cuts H x W at a random place, x: [N,...,H,W]   training only
+//   impute              NaN -> mean | median of the training part; option with (median)
+//   one_hot             integers [N] -> f32 [N,classes]; options classes (0 = largest seen in fit + 1), to (same column)
+//   reshape             each row to `shape`; one -1 allowed; default: [-1], flat
+//   cast                to dtype
+//   flip                mirrors each image left-right with `probability` (0.5), x: [N,...,H,W]; training only
+//   crop                pads by `padding` (4) zeros, cuts H x W at a random place, x: [N,...,H,W]; training only
+//   center_crop         the middle `size` x `size` of each image, x: [N,...,H,W]
+//   resize              each image to `size` x `size`, bilinear between pixel centres, edges repeated, no smoothing
+//   label_noise         integers [N] of column y: with probability `rate` a class drawn from all `classes`, the right one
+//                       among them; depends on `seed` (0) and the sample's id alone; training only
 struct TransformInfo {
   std::string_view id;
   std::string_view summary;

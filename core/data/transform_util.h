@@ -61,5 +61,8 @@ TransformResult make_reshape(const Options&);
 TransformResult make_cast(const Options&);
 TransformResult make_flip(const Options&);
 TransformResult make_crop(const Options&);
+TransformResult make_center_crop(const Options&);
+TransformResult make_resize(const Options&);
+TransformResult make_label_noise(const Options&);
 
 }  // namespace tenon

@@ -141,6 +141,8 @@ Layer global_avg_pool();  // [N, C, ..] -> [N, C]
 Layer flatten(int start = 1);
 Layer reshape(std::vector<int64_t> sample_shape);  // of each sample; one -1 allowed
 Layer mean(std::vector<int64_t> axes);             // averaged away
+Layer chunk(int64_t index, int64_t of);  // one of `of` equal parts of the batch, as several streams make when joined
+Layer stop_gradient();
 
 // --- containers ---
 

@@ -180,4 +180,24 @@ Layer mean(std::vector<int64_t> axes) {
           }};
 }
 
+Layer chunk(int64_t index, int64_t of) {
+  return {"chunk", [=](Builder& b, std::span<const TensorType> in) -> ModulePtr {
+            if (of < 1 || index < 0 || index >= of)
+              return b.fail("chunk", "part " + std::to_string(index) + " of " + std::to_string(of) + " does not exist; the first is 0");
+            if (in[0].shape.empty()) return b.fail("chunk", "wants a batch, got " + to_string(in[0]));
+            return function("chunk",
+                            [=](Context& c, Tensor x) {
+                              if (x.valid() && x.dim(0) % of != 0) {
+                                c.graph().fail(invalid("chunk: a batch of " + std::to_string(x.dim(0)) + " has no " + std::to_string(of) +
+                                                       " equal parts; its streams need equal batch sizes and drop_last: true"));
+                                return Tensor();
+                              }
+                              return x.valid() ? narrow(x, 0, index * (x.dim(0) / of), x.dim(0) / of) : x;
+                            })
+                .make(b, in);
+          }};
+}
+
+Layer stop_gradient() { return pointwise("stop_gradient", tenon::stop_gradient); }
+
 }  // namespace tenon::nn

@@ -90,6 +90,8 @@ Result<MetricValues> Experiment::evaluate(const std::string& split, int64_t step
     std::vector<std::string> roles;
     for (const char* role : {"outputs", "labels", "load"})
       if (m.roles.find(role) != std::string::npos) roles.emplace_back(role);
+    if (m.roles == "values")
+      for (const auto& [role, source] : m.bind) roles.push_back(role);
     return roles;
   };
 

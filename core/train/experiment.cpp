@@ -212,7 +212,9 @@ Result<nn::BuildOptions> Experiment::build_options(const proto::Model& m, const 
     return invalid(recipe_.where(path + ".share_with") + ": there is no model '" + m.share_with() + "' before this one");
   std::vector<std::regex> shared;
   for (const std::string& s : m.shared()) shared.emplace_back(s);
-  options.share = [parameters = other->model.parameters, shared](const std::string& name) -> nn::ParameterPtr {
+  std::vector<nn::ParameterPtr> all = other->model.parameters;
+  all.insert(all.end(), other->model.states.begin(), other->model.states.end());
+  options.share = [parameters = std::move(all), shared](const std::string& name) -> nn::ParameterPtr {
     const bool wanted = shared.empty() || std::any_of(shared.begin(), shared.end(), [&](const std::regex& r) {
       return std::regex_search(name, r, std::regex_constants::match_continuous);
     });

@@ -476,6 +476,58 @@ Result<std::unique_ptr<Metric>> make_max_violation(const Options& options) {
   return std::unique_ptr<Metric>(std::make_unique<MaxViolation>());
 }
 
+// ---- Distribution of numbers
+// ---------------------------------------------------------------------------------------------
+
+// What the numbers of all batches look like beside a normal distribution. Keeps all of them.
+class Distribution final : public Metric {
+ public:
+  enum class Kind { kurtosis, peak, near_zero };
+  Distribution(Kind kind, double fraction) : kind_(kind), fraction_(fraction) {}
+
+  Status update(const RoleArrays& arrays, int64_t) override {
+    bool bound = false;
+    for (const auto& [name, a] : arrays) {
+      if (!name.starts_with("values") || !a) continue;
+      bound = true;
+      for (int64_t i = 0; i < a->numel(); ++i) v_.push_back(a->at(i));
+    }
+    return bound ? Status::ok() : not_found("needs the role 'values', which is not bound");
+  }
+  Result<double> value() const override {
+    if (v_.empty()) return bad_state("has seen no numbers");
+    const auto n = static_cast<double>(v_.size());
+    double mean = 0, second = 0, fourth = 0, largest = 0;
+    for (double v : v_) mean += v / n;
+    for (double v : v_) {
+      const double square = (v - mean) * (v - mean);
+      second += square / n;
+      fourth += square * square / n;
+      largest = std::max(largest, std::abs(v));
+    }
+    if (!(second > 0) || !std::isfinite(fourth)) return invalid("is undefined: the numbers are all equal, or not finite");
+    const double std = std::sqrt(second);
+    if (kind_ == Kind::kurtosis) return fourth / (second * second);
+    if (kind_ == Kind::peak) return largest / std;
+    return static_cast<double>(std::count_if(v_.begin(), v_.end(), [&](double v) { return std::abs(v) < fraction_ * std; })) / n;
+  }
+  void reset() override { v_.clear(); }
+
+ private:
+  Kind kind_;
+  double fraction_;
+  std::vector<double> v_;
+};
+
+Result<std::unique_ptr<Metric>> make_distribution(const Options& options, Distribution::Kind kind) {
+  double fraction = 0.1;
+  OptionBinder bind(options);
+  if (kind == Distribution::Kind::near_zero) bind.get("fraction", fraction);
+  TN_RETURN_IF_ERROR(bind.finish());
+  if (!(fraction > 0)) return invalid("fraction must be above 0");
+  return std::unique_ptr<Metric>(std::make_unique<Distribution>(kind, fraction));
+}
+
 constexpr std::string_view kScores = "outputs,labels";
 
 }  // namespace
@@ -503,6 +555,12 @@ std::span<const MetricInfo> metrics() {
       {"r2", kScores, "coefficient of determination", true, make_r2},
       {"recall_at_k", kScores, "share of embeddings with one of their label among the k nearest", true, make_recall_at_k},
       {"max_vio", "load", "how much more than its share the busiest expert gets", false, make_max_violation},
+      {"kurtosis", "values", "fourth moment over squared variance; 3 for a normal distribution", false,
+       [](O o) { return make_distribution(o, Distribution::Kind::kurtosis); }},
+      {"peak", "values", "largest magnitude over standard deviation", false,
+       [](O o) { return make_distribution(o, Distribution::Kind::peak); }},
+      {"near_zero", "values", "share of magnitudes below a fraction of the standard deviation", false,
+       [](O o) { return make_distribution(o, Distribution::Kind::near_zero); }},
   };
   return all;
 }

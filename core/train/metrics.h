@@ -19,6 +19,7 @@ namespace tenon {
 //   or [N,1] labels   integers of the leading shape of outputs; or values of the shape of outputs
 //   (regression, soft labels) loss     the loss of each sample or token, any shape; or its mean over the
 //   batch, rank 0 (weighted by `count`)
+//   values   numbers of any shape, such as weights; several arrays as values0, values1, ..
 using RoleArrays = std::map<std::string, const HostArray*, std::less<>>;
 
 class Metric {
@@ -48,6 +49,9 @@ class Metric {
 // both fit.
 // recall_at_k   outputs, labels   k (1): outputs are embeddings [N, D], whose similarity is the cosine; each row is left
 // out of its own search, and a row without another of its label is a miss
+// kurtosis      values            E (v - mean)^4 / std^4; 3 for a normal distribution
+// peak          values            max |v| / std
+// near_zero     values            share of |v| below `fraction` (0.1) of std
 struct MetricInfo {
   std::string_view id;
   std::string_view roles;  // comma separated

@@ -131,6 +131,10 @@ class Converter {
         return nn::reshape(ints(l.reshape().shape()));
       case proto::Layer::kMean:
         return nn::mean(ints(l.mean().axis()));
+      case proto::Layer::kChunk:
+        return nn::chunk(l.chunk().index(), l.chunk().of());
+      case proto::Layer::kStopGradient:
+        return nn::stop_gradient();
       case proto::Layer::kResidual: {
         TN_ASSIGN(auto layers, chain(l.residual().layer(), path + ".residual.layer"));
         TN_ASSIGN(auto shortcut, chain(l.residual().shortcut(), path + ".residual.shortcut"));
@@ -299,10 +303,13 @@ Result<RecipeModel> model_from_recipe(Runtime& runtime, const Recipe& recipe, co
   std::vector<TensorType> inputs = facts.inputs;
   for (TensorType& t : inputs)
     if (is_floating(t.dtype)) t.dtype = options.dtype;
+  const auto shares = options.share;
   auto built = nn::build(runtime, root, std::move(inputs), std::move(options));
   if (!built.is_ok()) return std::move(built).status().at(recipe.where(path));
   RecipeModel out{std::move(built).value(), *routers};
-  if (model.frozen()) out.model.freeze();
+  if (model.frozen() && !shares) out.model.freeze();
+  for (const nn::ParameterPtr& p : out.model.parameters)
+    if (model.frozen() && shares && !shares(p->name)) p->trainable = false;  // what is shared is the other model's to train
   return out;
 }
 

@@ -74,6 +74,13 @@ Result<Pass*> Objective::forward(Graph& graph, const Substitutes& substitutes) {
     ctx->mixed = mixed;
     ctx->stats_share = stats_share;
     for (const auto& [p, t] : substitutes) ctx->substitute(*p, t);
+    // Running statistics that models share go on from the model before.
+    for (const TrainedModel& before : models) {
+      if (&before == &m) break;
+      for (const nn::ParameterPtr& p : m.model.states)
+        if (std::find(before.model.states.begin(), before.model.states.end(), p) != before.model.states.end() && pass.contexts.contains(before.name))
+          ctx->substitute(*p, pass.contexts.at(before.name)->state(*p));
+    }
     std::vector<Tensor> in;
     for (const std::string& source : m.inputs) {
       TN_ASSIGN(Tensor t, resolve(graph, pass, source));
@@ -101,7 +108,10 @@ Result<Tensor> Objective::resolve(Graph& graph, Pass& pass, const std::string& s
         if (inside == "load" || inside == r.layer->name() + ".load") return r.load;
       for (const TrainedModel& m : models)
         for (const nn::ParameterPtr& p : m.model.parameters)
-          if (m.name == model && p->name == inside) return ctx.stored(*p);
+          if (m.name == model && inside.starts_with(p->name)) {
+            if (inside.size() == p->name.size()) return ctx.stored(*p);
+            if (inside.substr(p->name.size()) == ".effective") return ctx.parameter(*p);
+          }
       return not_found("model '" + model + "' has no layer '" + inside + "'");
     }
   }
@@ -257,9 +267,14 @@ std::vector<Update> Objective::take_updates() {
   for (const nn::Context* ctx : followed_)
     for (Update& u : ctx->updates()) out.push_back(std::move(u));
   followed_.clear();
-  if (!passes_.empty())
-    for (const auto& [name, ctx] : passes_[0]->contexts)
-      for (Update& u : ctx->updates()) out.push_back(std::move(u));
+  for (const TrainedModel& m : models) {
+    if (passes_.empty() || !passes_[0]->contexts.contains(m.name)) continue;
+    for (Update& u : passes_[0]->contexts.at(m.name)->updates()) {
+      const auto same = std::find_if(out.begin(), out.end(), [&](const Update& known) { return known.target.data() == u.target.data(); });
+      if (same != out.end()) same->value = u.value;  // of a model that shares it
+      else out.push_back(std::move(u));
+    }
+  }
   for (Instance* plugin : instances())
     for (Update& u : plugin->take_updates()) out.push_back(std::move(u));
   return out;

@@ -94,7 +94,7 @@ class Objective : public ModelService {
   // Error: no loss can be evaluated on this batch.
   Result<ObjectiveValue> evaluate(Graph& graph, Pass& pass, bool replay = false);
   // The tensor that `source` names: "y", "stream.y", "model.output", "model.<layer>", "model.<parameter>" (as it is stored),
-  // "model.<layer>.load" of a mixture of experts.
+  // "model.<parameter>.effective" (as its layer uses it), "model.<layer>.load" of a mixture of experts.
   Result<Tensor> resolve(Graph& graph, Pass& pass, const std::string& source) const;
   // Whether `source` belongs to an absent stream, or to a model that was left out because of one.
   bool is_absent(const Pass& pass, const std::string& source) const;

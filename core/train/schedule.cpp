@@ -60,6 +60,13 @@ Result<Curve> make_step(OptionBinder& bind) {
   });
 }
 
+Result<Curve> make_inverse(OptionBinder& bind) {
+  double gamma = 0.001, power = 0.75;
+  TN_RETURN_IF_ERROR(bind.get("gamma", gamma).get("power", power).finish());
+  if (!(gamma > 0 && std::isfinite(gamma) && power > 0 && std::isfinite(power))) return invalid("options 'gamma' and 'power' must be positive");
+  return Curve([=](int64_t s, int64_t w, int64_t) { return std::pow(1 + gamma * static_cast<double>(s - w), -power); });
+}
+
 Result<Curve> make_one_cycle(OptionBinder& bind) {
   double pct_start = 0.3, div = 25, final_div = 1e4;
   TN_RETURN_IF_ERROR(
@@ -85,6 +92,7 @@ constexpr Info kSchedules[] = {{"constant", make_constant, true, false},
                                {"linear", make_linear, true, true},
                                {"cosine", make_cosine, true, true},
                                {"step", make_step, true, false},
+                               {"inverse", make_inverse, true, false},
                                {"one_cycle", make_one_cycle, false, true}};
 
 }  // namespace

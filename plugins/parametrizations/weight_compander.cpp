@@ -45,8 +45,10 @@ Tensor side(Tensor x) { return where(x >= 0.0, tn::constant_like(x, 1), -1.0); }
 class WeightCompander {
  public:
   explicit WeightCompander(tn::Setup& s)
-      : function_(s.text("function", "arctan", "Psi", {"arctan", "tanh", "softsign", "algebraic", "mu_law", "powerprop", "identity"})),
-        b_scale_(s.optional_real("b_scale", "b in standard deviations of the initial weight; default 1").above(0).finite()),
+      : function_(s.text("function", "arctan", "Psi",
+                         {"arctan", "tanh", "softsign", "algebraic", "mu_law", "powerprop", "identity"})),
+        b_scale_(
+            s.optional_real("b_scale", "b in standard deviations of the initial weight; default 1").above(0).finite()),
         a_scale_(s.optional_real("a_scale", "a / b, the slope at zero; default 1").above(0).finite()),
         a_(s.optional_real("a", "in place of a_scale").above(0).finite()),
         b_(s.optional_real("b", "in place of b_scale").above(0).finite()),
@@ -54,7 +56,8 @@ class WeightCompander {
         positive_(s.text("positive", "exp", "how trained a and b stay positive", {"exp", "softplus", "none"})),
         hyper_lr_scale_(s.real("hyper_lr_scale", 1, "of the learning rate, for a and b").above(0).finite()),
         init_(s.text("init", "raw", "what starts at the initial weight: v or w", {"raw", "effective"})),
-        inverse_clip_(s.real("inverse_clip", 0.999, "part of the bound that an initial weight may reach").above(0).below(1)),
+        inverse_clip_(
+            s.real("inverse_clip", 0.999, "part of the bound that an initial weight may reach").above(0).below(1)),
         mu_(s.real("mu", 255, "of mu_law").above(0).finite()),
         alpha_(s.real("alpha", 2, "of powerprop").at_least(1).finite()),
         decay_on_(s.text("decay_on", "raw", "what is decayed: v, by the optimizer, or w", {"raw", "effective"})),
@@ -62,10 +65,11 @@ class WeightCompander {
     s.input("raw", "[..] the trained weight");
     if (a_ && a_scale_) throw tn::Error("a and a_scale are both given; a_scale would set a");
     if (b_ && b_scale_) throw tn::Error("b and b_scale are both given; b_scale would set b");
-    if (learn_ != "none" && !has_pair()) throw tn::Error("learn: " + learn_ + " with function: " + function_ + ", which has no a and b to learn");
+    if (learn_ != "none" && !has_pair())
+      throw tn::Error("learn: " + learn_ + " with function: " + function_ + ", which has no a and b to learn");
     if (learn_ == "model" && !b_) throw tn::Error("learn: model is one pair for weights of different scales; give b");
     if ((decay_on_ == "effective") != (weight_decay_ > 0))
-      throw tn::Error("decay_on: effective and a weight_decay above 0 go together; otherwise the optimizer's weight_decay is what counts");
+      throw tn::Error("decay_on: effective and a weight_decay above 0 go together; with raw, the optimizer decays");
   }
 
   void init(tn::Init& i) const {
@@ -82,7 +86,8 @@ class WeightCompander {
       b.metric("a", p.a);
       b.metric("b", p.b);
       if (positive_ == "none")
-        b.check((p.a > 0.0) & (p.b > 0.0), "the learned a or b has reached 0; use positive: exp, or a smaller hyper_lr_scale");
+        b.check((p.a > 0.0) & (p.b > 0.0),
+                "the learned a or b has reached 0; use positive: exp, or a smaller hyper_lr_scale");
     }
     if (weight_decay_ > 0) b.part("decay", sum(square(w)) * (weight_decay_ / 2));
   }
@@ -99,7 +104,8 @@ class WeightCompander {
       if (learn_ == "none")
         i.state(name, {}, value, initial.dtype());
       else
-        i.trainable((prefix() + name).c_str(), {}, unconstrained(value), initial.dtype(), hyper_lr_scale_, TN_SLOT_FLAG_NO_DECAY);
+        i.trainable((prefix() + name).c_str(), {}, unconstrained(value), initial.dtype(), hyper_lr_scale_,
+                    TN_SLOT_FLAG_NO_DECAY);
     }
   }
 
@@ -110,7 +116,9 @@ class WeightCompander {
   }
 
   // A trained a or b as it is stored, and back.
-  std::string prefix() const { return positive_ == "exp" ? "log_" : positive_ == "softplus" ? "inverse_softplus_" : ""; }
+  std::string prefix() const {
+    return positive_ == "exp" ? "log_" : positive_ == "softplus" ? "inverse_softplus_" : "";
+  }
   double unconstrained(double x) const {
     return positive_ == "exp" ? std::log(x) : positive_ == "softplus" ? x + std::log(-std::expm1(-x)) : x;
   }

@@ -201,6 +201,23 @@ TEST_CASE("max_vio sums the loads of all batches") {
   CHECK_FAILS(m->update({{"load", &three}}, 1), "load of each expert");
 }
 
+TEST_CASE("the distribution of numbers: kurtosis, peak, share near zero") {
+  const HostArray a = HostArray::of(std::vector<double>{1, -1, 3}), b = HostArray::of(std::vector<double>{-3, 0.1, -0.1});
+  const HostArray same = HostArray::of(std::vector<double>{2, 2});
+  const double variance = (1 + 1 + 9 + 9 + 0.02) / 6, fourth = (1 + 1 + 81 + 81 + 2e-4) / 6;  // the mean is 0
+  for (const auto& [id, expected] : {std::pair("kurtosis", fourth / (variance * variance)), std::pair("peak", 3 / std::sqrt(variance)), std::pair("near_zero", 2.0 / 6)}) {
+    CAPTURE(id);
+    REQUIRE_GOOD(const auto m, make_metric(id));
+    CHECK_FAILS(m->value(), "no numbers");
+    REQUIRE(m->update({{"values0", &a}, {"values1", &b}}, 1).is_ok());
+    check_near(*m->value(), expected);
+    m->reset();
+    REQUIRE(m->update({{"values", &same}}, 1).is_ok());
+    CHECK_FAILS(m->value(), "all equal");
+  }
+  CHECK_FAILS(make_metric("near_zero", {{"fraction", 0.0}}), "fraction");
+}
+
 TEST_CASE("metrics: bad input") {
   CHECK_FAILS(make_metric("acuracy"), "did you mean 'accuracy'");
   const HostArray x = HostArray::of<float>(std::vector<float>{1, 2, 3, 4, 5, 6}, Shape{2, 3});

@@ -192,6 +192,57 @@ TEST_CASE("crop shifts by at most the padding and fills with zeros") {
   CHECK_FAILS(make_transform("crop", {{"padding", int64_t{0}}}), "padding");
 }
 
+TEST_CASE("center_crop takes the middle, resize interpolates between pixel centres") {
+  HostArray x(DType::u8, Shape{2, 1, 4, 5});
+  for (int64_t i = 0; i < x.numel(); ++i) x.set(i, static_cast<double>(i));
+  Columns c = one(x);
+  REQUIRE(make("center_crop", {{"size", int64_t{2}}})->apply(c, 0).is_ok());
+  CHECK(c.at("x").dtype() == DType::u8);
+  CHECK(c.at("x").shape() == Shape{2, 1, 2, 2});
+  check_near(c.at("x"), {6, 7, 11, 12, 26, 27, 31, 32});
+  CHECK_FAILS(make("center_crop", {{"size", int64_t{5}}})->apply(c, 0), "2 x 2", "size 5");
+
+  // As torch.nn.functional.interpolate(mode="bilinear", align_corners=False).
+  Columns up = one(array({0, 1, 2, 3}, Shape{1, 2, 2}));
+  REQUIRE(make("resize", {{"size", int64_t{3}}})->apply(up, 0).is_ok());
+  check_near(up.at("x"), {0, 0.5, 1, 1, 1.5, 2, 2, 2.5, 3});
+  HostArray line(DType::u8, Shape{1, 5, 5});
+  for (int64_t i = 0; i < 25; ++i) line.set(i, static_cast<double>(10 * (i % 5)));
+  Columns down = one(line);
+  REQUIRE(make("resize", {{"size", int64_t{4}}})->apply(down, 0).is_ok());
+  check_near(down.at("x"), {1.25, 13.75, 26.25, 38.75, 1.25, 13.75, 26.25, 38.75, 1.25, 13.75, 26.25, 38.75, 1.25, 13.75, 26.25, 38.75}, 1e-5);
+  Columns flat = one(array({1, 2}, Shape{1, 2}));
+  for (const char* id : {"center_crop", "resize"}) {
+    CHECK_FAILS(make(id, {{"size", int64_t{1}}})->apply(flat, 0), "images");
+    CHECK_FAILS(make_transform(id, {}), "size");
+  }
+}
+
+TEST_CASE("label_noise gives some training samples a random class, the same one every time") {
+  const int64_t n = 20000;
+  HostArray y(DType::i32, Shape{n}), id(DType::i64, Shape{n});
+  for (int64_t i = 0; i < n; ++i) y.set(i, 4), id.set(i, static_cast<double>(i));
+  Columns c = one(y, "y");
+  c.emplace("id", id);
+  const auto t = make("label_noise", {{"rate", 0.3}, {"classes", int64_t{5}}, {"seed", int64_t{2}}});
+  CHECK(t->training_only());
+  REQUIRE(t->apply(c, 1).is_ok());
+  std::vector<int64_t> counts(5);
+  for (int64_t i = 0; i < n; ++i) ++counts[static_cast<size_t>(c.at("y").at(i))];
+  for (size_t k = 0; k < 4; ++k) CHECK(std::abs(static_cast<double>(counts[k]) - 0.06 * n) < 200);
+  CHECK(std::abs(static_cast<double>(counts[4]) - 0.76 * n) < 400);
+  // In another batch and with another key.
+  Columns batch = one(HostArray::of(std::vector<int32_t>{4, 4, 4}), "y");
+  batch.emplace("id", HostArray::of(std::vector<int64_t>{700, 3, 19}));
+  REQUIRE(t->apply(batch, 9).is_ok());
+  int64_t at = 0;
+  for (int64_t row : {700, 3, 19}) CHECK(batch.at("y").at(at++) == c.at("y").at(row));
+  CHECK_FAILS(make_transform("label_noise", {{"rate", 0.1}}), "classes");
+  CHECK_FAILS(make_transform("label_noise", {{"rate", 1.1}, {"classes", int64_t{5}}}), "rate");
+  Columns alone = one(HostArray::of(std::vector<int32_t>{4}), "y");
+  CHECK_FAILS(t->apply(alone, 0), "'id'");
+}
+
 TEST_CASE("a list is fitted in order on changed data, and the data stay as they were") {
   const Dataset train = table(HostArray::of<uint8_t>(std::vector<uint8_t>{0, 10, 20, 30}, Shape{4, 1}));
   const std::vector<std::shared_ptr<Transform>> list = {make("scale", {{"factor", 0.1}}), make("crop"),
@@ -210,7 +261,10 @@ TEST_CASE("transforms: bad requests") {
   for (const TransformInfo& info : transforms()) {
     CAPTURE(info.id);
     CHECK_FAILS(make_transform(info.id, {{"no such", true}}), info.id, "unknown option 'no such'");
-    const auto t = make(info.id, {{"column", std::string("xx")}});
+    Options options = {{"column", std::string("xx")}};  // and what has no default
+    if (info.id == "center_crop" || info.id == "resize") options["size"] = int64_t{2};
+    if (info.id == "label_noise") options["classes"] = int64_t{2};
+    const auto t = make(info.id, options);
     Columns c = one(HostArray(DType::f32, Shape{1, 2}));
     CHECK_FAILS(t->apply(c, 0), info.id, "'xx'", "did you mean 'x'");
     if (t->needs_fit()) CHECK_FAILS(t->fit(table(HostArray(DType::f32, Shape{1, 2}))), "'xx'");

@@ -74,6 +74,42 @@ TEST_CASE("zoo run makes every run and judges every claim") {
   CHECK(leftovers(out).empty());
 }
 
+TEST_CASE("a claim on a difference takes it job by job") {
+  const TempFolder folder;
+  const std::string out = folder.file("out");
+  const std::string claim = "claim { text: \"t\" metric: \"test/loss\" run: \"long\" minus: \"short\" at_most: 9 statistic: ";
+  const std::string zoo = write_zoo(folder, "name: \"b\"\nseed: [0, 1, 2]\nrun { name: \"long\" set: \"train.steps=9\" }\nrun { name: \"short\" set: \"train.steps=1\" }\n" +
+                                                claim + "min }\n" + claim + "mean }\n");
+  const Outcome o = program(run_blobs(zoo, out));
+  INFO(o.all());
+  REQUIRE(o.code == 0);
+  const auto j = nlohmann::json::parse(slurp(out + "/result.json"));
+  auto a = j["runs"][0]["metrics"]["test/loss"]["values"].get<std::vector<double>>();
+  const auto b = j["runs"][1]["metrics"]["test/loss"]["values"].get<std::vector<double>>();
+  REQUIRE((a.size() == 3 && b.size() == 3));
+  for (size_t i = 0; i < 3; ++i) a[i] -= b[i];
+  CHECK_THAT(j["claims"][0]["measured"].get<double>(), WithinRel(*std::min_element(a.begin(), a.end()), 1e-9));
+  CHECK_THAT(j["claims"][1]["measured"].get<double>(), WithinRel((a[0] + a[1] + a[2]) / 3, 1e-9));
+}
+
+TEST_CASE("a claim may be about what steps report: the last, and the mean of all") {
+  const TempFolder folder;
+  const std::string out = folder.file("out");
+  const auto claim = [](const std::string& run, const std::string& of) {
+    return "claim { text: \"t\" metric: \"" + of + "/constraint\" run: \"" + run + "\" at_most: 9 }\n";
+  };
+  const std::string zoo = write_zoo(folder, "name: \"b\"\nset: \"optimizer={id: \\\"lion_k\\\" options {lr: 0.01 weight_decay: 1 diagnostics: true}}\"\n"
+                                            "run { name: \"one\" set: \"train.steps=1\" }\nrun { name: \"two\" set: \"train.steps=2\" }\n" +
+                                                claim("one", "step") + claim("one", "mean") + claim("two", "step") + claim("two", "mean"));
+  const Outcome o = program(run_blobs(zoo, out));
+  INFO(o.all());
+  REQUIRE(o.code == 0);
+  const auto j = nlohmann::json::parse(slurp(out + "/result.json"));
+  const auto measured = [&](size_t i) { return j["claims"][i]["measured"].get<double>(); };
+  CHECK(measured(1) == measured(0));
+  CHECK_THAT(measured(3), WithinRel((measured(0) + measured(2)) / 2, 1e-6));
+}
+
 TEST_CASE("zoo run repeats only what is missing or changed") {
   const TempFolder folder;
   const std::string out = folder.file("out");

@@ -31,8 +31,10 @@ Options with(Options options, const std::string& function) {
 struct Compander {
   explicit Compander(Options options, Runtime& runtime = *shared_runtime()) : rt(runtime) {
     auto made = Instance::create(shipped(), TN_KIND_PARAMETRIZATION, "weight_compander", "w", options);
-    if (made) plugin = std::move(made).value();
-    else status = made.status();
+    if (made)
+      plugin = std::move(made).value();
+    else
+      status = made.status();
   }
   static std::unique_ptr<Runtime>& shared_runtime() {
     static std::unique_ptr<Runtime> rt = test::runtime();
@@ -108,20 +110,24 @@ struct Run {
   std::unique_ptr<Experiment> experiment;
   Status status;
 
-  explicit Run(const std::string& more) {
+  explicit Run(const std::string& more, const std::string& split = "") {
     auto recipe = parse_recipe(R"(
-      data { format: "synthetic" options { kind: "blobs" n: 96 features: 3 classes: 3 noise: 0.4 } }
+      data { format: "synthetic" options { kind: "blobs" n: 96 features: 3 classes: 3 noise: 0.4 } )" +
+                                   split + R"( }
       model { layer { mlp { hidden: 8 activation: "tanh" } } }
       loss { id: "cross_entropy" }
       train { steps: 40 batch_size: 24 }
       precision: f64
       seed: 3
-    )" + more, "test.txtpb");
+    )" + more,
+                               "test.txtpb");
     INFO(recipe.status().message());
     REQUIRE(recipe.is_ok());
     auto opened = Experiment::open(*runtime, shipped(), *recipe, "");
-    if (opened) experiment = std::move(opened).value();
-    else status = opened.status();
+    if (opened)
+      experiment = std::move(opened).value();
+    else
+      status = opened.status();
   }
   Result<StepResult> try_step(int64_t n) {
     INFO(status.message());
@@ -145,7 +151,8 @@ struct Run {
 
 const std::string kSgd = "optimizer { id: 'sgd' options { lr: 0.2 } } ";
 std::string companded(const std::string& options, const std::string& more = "") {
-  return kSgd + "parametrization { id: 'weight_compander' params: 'model.*weight' options { " + options + " } " + more + " } ";
+  return kSgd + "parametrization { id: 'weight_compander' params: 'model.*weight' options { " + options + " } " + more +
+         " } ";
 }
 
 }  // namespace
@@ -167,7 +174,8 @@ TEST_CASE("derivatives of weight companders agree with finite differences to sec
       const Compander::At plus = c.at(up, direction), minus = c.at(down, direction);
       const auto k = static_cast<size_t>(i);
       const double d = direction.at(i);
-      const double first = d * (plus.weight[k] - minus.weight[k]) / (2 * h), second = d * (plus.first[k] - minus.first[k]) / (2 * h);
+      const double first = d * (plus.weight[k] - minus.weight[k]) / (2 * h),
+                   second = d * (plus.first[k] - minus.first[k]) / (2 * h);
       CHECK_THAT(here.first[k], WithinRel(first, 1e-6) || WithinAbs(first, 1e-6));
       CHECK_THAT(here.second[k], WithinRel(second, 1e-6) || WithinAbs(second, 1e-6));
     }
@@ -177,9 +185,10 @@ TEST_CASE("derivatives of weight companders agree with finite differences to sec
 TEST_CASE("a companded weight is bounded, odd, and steep at zero") {
   const HostArray raw = reals({5}, {0, 0.05, -0.05, 40, -40}), one = reals({5}, {1, 1, 1, 1, 1});
   const double a = 0.1, b = 0.05, mu = 255;
-  for (const auto& [function, bound, slope] : {std::tuple("arctan", a * std::acos(0.0), a / b), std::tuple("tanh", a, a / b), std::tuple("softsign", a, a / b),
-                                               std::tuple("algebraic", a, a / b), std::tuple("mu_law", 1.0, a / b * mu / std::log1p(mu)),
-                                               std::tuple("identity", 40.0, 1.0)}) {
+  for (const auto& [function, bound, slope] :
+       {std::tuple("arctan", a * std::acos(0.0), a / b), std::tuple("tanh", a, a / b), std::tuple("softsign", a, a / b),
+        std::tuple("algebraic", a, a / b), std::tuple("mu_law", 1.0, a / b * mu / std::log1p(mu)),
+        std::tuple("identity", 40.0, 1.0)}) {
     CAPTURE(function);
     Compander c(with({{"a", a}, {"b", b}, {"mu", mu}}, function));
     const Compander::At w = c.at(raw, one);
@@ -216,7 +225,8 @@ TEST_CASE("training may start at the usual weights, cut to a part of the bound")
   const HostArray initial = reals({5}, {0.2, -0.05, 0, 0.03, -0.2});
   for (const char* function : kFunctions) {
     CAPTURE(function);
-    const bool bounded = std::string(function) != "mu_law" && std::string(function) != "powerprop" && std::string(function) != "identity";
+    const bool bounded = std::string(function) != "mu_law" && std::string(function) != "powerprop" &&
+                         std::string(function) != "identity";
     const double limit = !bounded ? 1 : 0.9 * (std::string(function) == "arctan" ? 0.1 * std::acos(0.0) : 0.1);
     Compander c(with({{"a", 0.1}, {"b", 0.05}, {"init", std::string("effective")}, {"inverse_clip", 0.9}}, function));
     const std::vector<double> raw = c.start(initial), w = c.weights(reals({5}, raw));
@@ -245,10 +255,12 @@ TEST_CASE("the pair a, b follows the spread of the initial weight, or is given")
   CHECK(pair({{"a", 7.0}, {"b", 0.5}}) == std::pair(7.0, 0.5));
   // Trained, they are stored so that they stay positive; the weight starts the same.
   const std::vector<double> fixed = Compander({{"a", 7.0}, {"b", 0.5}}).weights(initial);
-  for (const auto& [positive, prefix, stored] : {std::tuple("exp", "log_", std::log(7.0)), std::tuple("softplus", "inverse_softplus_", std::log(std::expm1(7.0))),
-                                                 std::tuple("none", "", 7.0)}) {
+  for (const auto& [positive, prefix, stored] :
+       {std::tuple("exp", "log_", std::log(7.0)),
+        std::tuple("softplus", "inverse_softplus_", std::log(std::expm1(7.0))), std::tuple("none", "", 7.0)}) {
     CAPTURE(positive);
-    const Options options = {{"a", 7.0}, {"b", 0.5}, {"learn", std::string("layer")}, {"positive", std::string(positive)}};
+    const Options options = {
+        {"a", 7.0}, {"b", 0.5}, {"learn", std::string("layer")}, {"positive", std::string(positive)}};
     CHECK_THAT(pair(options, prefix).first, WithinRel(stored, 1e-12));
     const std::vector<double> w = Compander(options).weights(initial);
     for (size_t i = 0; i < w.size(); ++i) CHECK_THAT(w[i], WithinRel(fixed[i], 1e-12));
@@ -256,7 +268,8 @@ TEST_CASE("the pair a, b follows the spread of the initial weight, or is given")
 }
 
 TEST_CASE("a network trains through companded weights, and the pair with it where it is learned") {
-  Run plain(kSgd), same(companded("a: 1e6 b: 1e6")), strong(companded("b_scale: 0.5")), again(companded("b_scale: 0.5"));
+  Run plain(kSgd), same(companded("a: 1e6 b: 1e6")), strong(companded("b_scale: 0.5")),
+      again(companded("b_scale: 0.5"));
   const double start = plain.step(0).loss;
   CHECK_THAT(same.step(0).loss, WithinRel(start, 1e-9));  // a straight line
   std::vector<double> losses;
@@ -280,6 +293,21 @@ TEST_CASE("a network trains through companded weights, and the pair with it wher
   CHECK(shared.saved("parametrization/weight_compander/log_a") != 0);
 }
 
+TEST_CASE("metrics may look at the weights that layers use") {
+  Run run(companded("a: 0.1 b: 0.01", "") + R"(
+    metric { id: "peak" name: "used" bind { role: "values0" to: "model.mlp0.linear0.weight.effective" } bind { role: "values1" to: "model.mlp0.linear1.weight.effective" } }
+    metric { id: "peak" name: "stored" bind { role: "values0" to: "model.mlp0.linear0.weight" } bind { role: "values1" to: "model.mlp0.linear1.weight" } }
+  )",
+          "test_split { count: 24 }");
+  run.step(0);
+  const auto values = run.experiment->evaluate("test", 1);
+  INFO(values.status().message());
+  REQUIRE(values.is_ok());
+  // Far beyond b all weights are near +-a pi/2.
+  CHECK_THAT(values->at("test/used"), WithinAbs(1, 0.2));
+  CHECK(values->at("test/stored") > 1.4);
+}
+
 TEST_CASE("weight decay may act on the effective weight") {
   // Of the straight line a = b, decay of w by the objective is decay of v by the optimizer.
   Run penalised(companded("function: 'identity' decay_on: 'effective' weight_decay: 0.3"));
@@ -289,7 +317,8 @@ TEST_CASE("weight decay may act on the effective weight") {
     decayed.step(i);
     CHECK(r.parts.at("model.mlp0.linear0.weight.weight_compander/decay") > 0);
   }
-  CHECK_THAT(penalised.saved("model.mlp0.linear0.weight"), WithinRel(decayed.saved("model.mlp0.linear0.weight"), 1e-12));
+  CHECK_THAT(penalised.saved("model.mlp0.linear0.weight"),
+             WithinRel(decayed.saved("model.mlp0.linear0.weight"), 1e-12));
 }
 
 TEST_CASE("what a weight compander can't use is refused in a sentence") {

@@ -59,6 +59,15 @@ TEST_CASE("step falls by gamma", "[schedule]") {
   CHECK(at.factor(19, 20) == 0.25);
 }
 
+TEST_CASE("inverse decays as a power of the step", "[schedule]") {
+  const Schedule s = made("inverse", {{"gamma", 0.5}, {"power", 2.0}, {"warmup_steps", int64_t{2}}});
+  CHECK(s.factor(0, 10) == Approx(1.0 / 3));
+  CHECK(s.factor(2, 10) == 1);
+  CHECK(s.factor(4, 10) == Approx(0.25));
+  CHECK(made("inverse").factor(500, 500) == Approx(std::pow(1.5, -0.75)));
+  CHECK_THAT(error_of("inverse", {{"gamma", 0.0}}), ContainsSubstring("must be positive"));
+}
+
 TEST_CASE("one_cycle is PyTorch's", "[schedule]") {
   // torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1, total_steps=10): get_last_lr() before each step.
   const double expected[] = {0.040000000000000036,

@@ -34,6 +34,8 @@ class RunWatch : public Progress {
         if (!first) rise->second = std::max(rise->second, value - last->second);
       }
       metrics_["step/" + name] = value;
+      double& mean = metrics_["mean/" + name];
+      mean += (value - mean) / static_cast<double>(++seen_[name]);
     }
     if (isatty(fileno(stderr)) == 0) return;
     if (s.step == 1) Progress::on_message(what_);
@@ -45,6 +47,7 @@ class RunWatch : public Progress {
  private:
   std::string what_;
   MetricValues& metrics_;
+  std::map<std::string, int64_t> seen_;  // steps that reported it
 };
 
 Result<MetricValues> run_job(const ZooFlags& flags, Catalog& catalog, zoo::Job& job, const std::string& what) {

@@ -41,13 +41,19 @@ std::vector<double> setting_means(const Sample& s, int settings) {
   return means;
 }
 
+Sample differences(const Sample& a, const Sample& b) {
+  Sample d = a;
+  for (size_t i = 0; i < d.values.size(); ++i) d.values[i] -= b.values[i];
+  return d;
+}
+
 ClaimResult judge(const Description& d, const Claim& c, const Outcome& o) {
   ClaimResult r{.claim = c};
   const Sample& a = o.run(c.run()).metrics.at(c.metric());
   r.measured = apply(c.statistic(), a);
   if (c.has_minus()) {
     const Sample& b = o.run(c.minus()).metrics.at(c.metric());
-    r.measured -= apply(c.statistic(), b);
+    r.measured = o.run(c.run()).jobs == o.run(c.minus()).jobs ? apply(c.statistic(), differences(a, b)) : r.measured - apply(c.statistic(), b);
     if (const int settings = d.proto.setting_size(); settings > 0) {
       const auto x = setting_means(a, settings), y = setting_means(b, settings);
       for (size_t i = 0; i < x.size(); ++i) {
