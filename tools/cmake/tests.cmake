@@ -33,3 +33,10 @@ foreach(area ${areas})
     catch_discover_tests(test_${area} TEST_PREFIX "${area}: " DISCOVERY_MODE PRE_TEST)
   endif()
 endforeach()
+
+# Every plugin that ships keeps the contract. The seed is fixed: another one each time is for those who write a plugin.
+foreach(plugin ${shipped_plugins})
+  get_target_property(name ${plugin} OUTPUT_NAME)
+  add_test(NAME "validate: ${name}"
+           COMMAND sh -c "exec \"$<TARGET_FILE:tenon>\" validate \"$<TARGET_FILE:${plugin}>\" --seed 1 --device \"\${TENON_TEST_DEVICE:-cpu}\"")
+endforeach()

@@ -27,6 +27,8 @@ void add_generate(CLI::App& app, Command& run);
 void add_plugins(CLI::App& app, Command& run);
 void add_describe(CLI::App& app, Command& run);
 void add_golden(CLI::App& app, Command& run);
+void add_validate(CLI::App& app, Command& run);
+void add_new(CLI::App& app, Command& run);
 void add_dump(CLI::App& app, Command& run);
 void add_bench(CLI::App& app, Command& run);
 void add_profile(CLI::App& app, Command& run);

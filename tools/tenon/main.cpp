@@ -77,6 +77,8 @@ int main(int argc, char** argv) {
   add_plugins(app, run);
   add_describe(app, run);
   add_golden(app, run);
+  add_validate(app, run);
+  add_new(app, run);
   add_dump(app, run);
   add_bench(app, run);
   add_profile(app, run);
