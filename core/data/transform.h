@@ -42,7 +42,8 @@ class Transform {
 //   center_crop         the middle `size` x `size` of each image, x: [N,...,H,W]
 //   resize              each image to `size` x `size`, bilinear between pixel centres, edges repeated, no smoothing
 //   label_noise         integers [N] of column y: with probability `rate` a class drawn from all `classes`, the right one
-//                       among them; depends on `seed` (0) and the sample's id alone; training only
+//                       among them, or, of kind "next", the class after the right one; depends on `seed` (0) and the sample's
+//                       id alone; `mark` names a column that is 1 where the label is wrong now; training only
 struct TransformInfo {
   std::string_view id;
   std::string_view summary;

@@ -19,6 +19,8 @@
 //          q = (softmax(u / lambda_i) + p_eps), normalised;  lambda_i <- lambda0 - lambda0 KL(q, 1/K) / (alpha log K)
 //          loss_i = lambda_i log mean_k exp(d_k / lambda_i) - (alpha log K / 2 lambda0) (lambda_i - lambda0)^2
 //          No gradient passes through lambda_i. In evaluation every sample starts at lambda0, and nothing is stored.
+//          Where it is known which labels are wrong, lambda_auc says how well the lambda_i of all samples tell: the
+//          probability that of a wrong and a right label the wrong one has the larger lambda.
 //
 // normalize: softplus_mean  u = softplus(f) / mean softplus(f);  l1_mean  u = f / mean |f|
 #include <cmath>
@@ -119,12 +121,16 @@ class AldrKl {
         num_samples_(s.integer("num_samples", 0, "rows of the state; 0: as many as the data set has").at_least(0)),
         reduction_(s) {
     s.input("sample_ids", "[B] number of each sample in its data set", tn::integer).rank(1);
+    s.input("wrong", "[B] 1 where the label is known to be wrong, else 0; for lambda_auc").optional().constant().rank(1);
   }
 
   void init(tn::Init& i) const {
     const tn_dtype t = i["logits"].dtype() == TN_F64 ? TN_F64 : TN_F32;
     if (num_samples_ > 0) i.state("lambda", {num_samples_}, lambda0_, t);
     else i.table("lambda", {}, lambda0_, t);
+    if (!i.has("wrong")) return;
+    if (num_samples_ > 0) i.state("wrong", {num_samples_}, 0, t);
+    else i.table("wrong", {}, 0, t);
   }
 
   void build(tn::Build& b) const {
@@ -136,7 +142,15 @@ class AldrKl {
     q = q / sum(q, -1, true);
     const Tensor kl = sum(where(q > 0.0, q * log(maximum(q, u.dtype() == TN_F64 ? 1e-300 : 1e-38)), 0.0), -1) + log_k;
     const Tensor lambda = stop_gradient(lambda0_ - kl * (lambda0_ / (alpha_ * log_k)));
-    if (b.train()) store(b, lambda);
+    if (b.train()) {
+      const Tensor id = ids(b), table = b.state("lambda");
+      b.check(all((id >= 0.0) & (id < static_cast<double>(table.dim(0)))), "a sample id is outside the state of aldr_kl");
+      store(b, "lambda", lambda);
+      if (b.has("wrong")) {
+        store(b, "wrong", b["wrong"]);
+        b.metric("lambda_auc", auc(b, b.state("lambda"), b.state("wrong")));
+      }
+    }
     const Tensor robust = (logsumexp(d / unsqueeze(lambda, -1), -1) - log_k) * lambda;
     b.metric("lambda_mean", mean(lambda));
     reduction_.emit(b, robust - square(lambda - lambda0_) * (alpha_ * log_k / (2 * lambda0_)));
@@ -146,15 +160,22 @@ class AldrKl {
   static Tensor b_first(Tensor u) { return squeeze(tn::narrow(u, 1, 0, 1), 1); }
   Tensor ids(const tn::Build& b) const { return tn::as_index(b["sample_ids"]); }
 
-  // lambda[ids] = values; of a sample that is there more than once, the last.
-  void store(const tn::Build& b, Tensor values) const {
-    const Tensor table = b.state("lambda"), id = ids(b);
-    b.check(all((id >= 0.0) & (id < static_cast<double>(table.dim(0)))), "a sample id is outside the state of aldr_kl");
+  // slot[ids] = values; of a sample that is there more than once, the last.
+  void store(const tn::Build& b, const char* slot, Tensor values) const {
+    const Tensor table = b.state(slot), id = ids(b);
     const int64_t n = id.dim(0);
     const Tensor place = b.arange(n), same = equal(unsqueeze(id, 1), unsqueeze(id, 0));
     const Tensor later = any(same & (unsqueeze(place, 0) > unsqueeze(place, 1)), 1);
     const Tensor change = cast_like(values, table) - gather(table, id);
-    b.state("lambda") = tn::scatter_add(table, id, where(later, 0.0, change));
+    b.state(slot) = tn::scatter_add(table, id, where(later, 0.0, change));
+  }
+
+  // Of the ranks of the marked ones among all scores; 0.5 when all are marked, or none.
+  static Tensor auc(const tn::Build& b, Tensor scores, Tensor marks) {
+    const int64_t n = scores.dim(0);
+    const Tensor m = cast(gather(marks, tn::argsort(scores)), TN_F64);  // in ascending order of the scores
+    const Tensor ones = sum(m), pairs = ones * (static_cast<double>(n) - ones);
+    return where(pairs > 0.0, (sum(b.arange(n, TN_F64) * m) - ones * (ones - 1) / 2) / maximum(pairs, 1.0), 0.5);
   }
 
   double lambda0_, alpha_;

@@ -275,3 +275,35 @@ TEST_CASE("transforms: bad requests") {
   CHECK_FAILS(make_transform("cast", {{"dtype", std::string("f16")}}), "f16", "f32");
   CHECK_FAILS(make_transform("impute", {{"with", std::string("zero")}}), "median");
 }
+
+TEST_CASE("label_noise changes the same rows whatever batch they are in, and says which") {
+  const int64_t n = 20000, k = 5;
+  std::vector<int64_t> labels, ids;
+  for (int64_t i = 0; i < n; ++i) labels.push_back(i % k), ids.push_back(i);
+  const auto noisy = [&](const Options& more, int64_t first, int64_t count) {
+    Options options{{"classes", k}, {"seed", int64_t{3}}, {"mark", std::string("wrong")}};
+    for (const auto& [name, value] : more) options[name] = value;
+    Columns c;
+    c.emplace("y", HostArray::of(std::vector<int64_t>(labels.begin() + first, labels.begin() + first + count)));
+    c.emplace("id", HostArray::of(std::vector<int64_t>(ids.begin() + first, ids.begin() + first + count)));
+    REQUIRE(make("label_noise", options)->apply(c, 7).is_ok());
+    return c;
+  };
+  for (const auto& [kind, expected] : {std::pair<std::string, double>("uniform", 0.6 * 4 / 5), std::pair<std::string, double>("next", 0.6)}) {
+    CAPTURE(kind);
+    const Columns all = noisy({{"kind", kind}, {"rate", 0.6}}, 0, n);
+    double wrong = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      const bool differs = all.at("y").at(i) != static_cast<double>(labels[static_cast<size_t>(i)]);
+      CHECK(all.at("wrong").at(i) == (differs ? 1 : 0));
+      if (differs && kind == "next") CHECK(all.at("y").at(i) == static_cast<double>((labels[static_cast<size_t>(i)] + 1) % k));
+      wrong += differs;
+    }
+    CHECK(std::abs(wrong / static_cast<double>(n) - expected) < 0.02);
+    const Columns part = noisy({{"kind", kind}, {"rate", 0.6}}, 500, 64);
+    for (int64_t i = 0; i < 64; ++i) CHECK(part.at("y").at(i) == all.at("y").at(500 + i));
+  }
+  const Columns none = noisy({{"rate", 0.0}}, 0, 100);
+  for (int64_t i = 0; i < 100; ++i) CHECK(none.at("wrong").at(i) == 0);
+  CHECK_FAILS(make_transform("label_noise", {{"kind", std::string("other")}, {"classes", k}}), "'other'");
+}
