@@ -5,12 +5,12 @@
 
 namespace tenon {
 
-extern const Format idx_format, csv_format, libsvm_format, cifar_format, text_format, jsonl_format,
+extern const Format idx_format, csv_format, libsvm_format, cifar_format, text_format, words_format, jsonl_format,
     synthetic_format;
 
 std::span<const Format* const> formats() {
   static constexpr const Format* all[] = {&idx_format,  &csv_format,   &libsvm_format,   &cifar_format,
-                                          &text_format, &jsonl_format, &synthetic_format};
+                                          &text_format, &words_format, &jsonl_format, &synthetic_format};
   return all;
 }
 

@@ -93,6 +93,14 @@ struct CifarOptions {
 };
 Result<Dataset> read_cifar(const std::vector<std::string>& files, const CifarOptions& options);
 
+// "words": runs of the letters a-z, lower-case. x: i32 [N,context], the words before; y: i32 [N], a word of the vocabulary.
+// 0 in x stands for all other words; positions where one of them follows are left out.
+struct WordOptions {
+  int64_t context = 4;
+  int64_t vocabulary = 2000;  // classes: the most frequent words of the training files, and 0
+};
+Result<Dataset> read_words(const std::vector<std::string>& files, const WordOptions& options, const Schema* like);
+
 // "text": one token stream. tokens: i32 [N], files one after another.
 struct TextOptions {
   std::string level = "chars";       // chars (Unicode code points, sorted) | bytes (0..255)

@@ -1,7 +1,10 @@
 #include "core/train/model_from_recipe.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <memory>
+#include <optional>
+#include <sstream>
 
 #include "core/base/nearest.h"
 
@@ -13,9 +16,26 @@ std::vector<int64_t> ints(const Repeated& v) {
   return {v.begin(), v.end()};
 }
 
-Result<nn::Initializer> initializer(const std::string& name) {
-  if (name.empty() || name == "torch_default") return nn::Initializer();
-  return nn::init::by_name(name);
+// "normal", or with options: "normal std=0.1".
+Result<nn::Initializer> initializer(const std::string& text) {
+  if (text.empty() || text == "torch_default") return nn::Initializer();
+  std::istringstream words(text);
+  std::string name;
+  words >> name;
+  nn::init::Options options;
+  const std::pair<std::string_view, std::optional<double>*> known[] = {
+      {"value", &options.value}, {"low", &options.low}, {"high", &options.high}, {"mean", &options.mean},
+      {"std", &options.std}, {"gain", &options.gain}, {"a", &options.a}};
+  for (std::string word; words >> word;) {
+    const size_t equals = word.find('=');
+    const auto option = std::find_if(std::begin(known), std::end(known), [&](const auto& k) { return k.first == word.substr(0, equals); });
+    char* end = nullptr;
+    const double value = equals == std::string::npos ? 0 : std::strtod(word.c_str() + equals + 1, &end);
+    if (option == std::end(known) || !end || end == word.c_str() + equals + 1 || *end != '\0')
+      return invalid("'" + word + "' of the initialiser \"" + text + "\" is no option with a number; write it as in \"normal std=0.1\"");
+    *option->second = value;
+  }
+  return nn::init::by_name(name, options);
 }
 
 // A size given in the recipe, or else by the data.

@@ -281,6 +281,20 @@ TEST_CASE("synthetic data: a function of the seed; parts share the problem") {
   CHECK_FAILS(format->read({"file"}, {}, nullptr), "no files");
 }
 
+TEST_CASE("words: rows of the words before a frequent one") {
+  TempFiles t;
+  const std::string text = "The cat, the Dog; the <unk> cat-dog sat.\n";  // the cat the dog the unk cat dog sat
+  REQUIRE_GOOD(const Dataset d, read_words({t.write("w.txt", text)}, {.context = 2, .vocabulary = 4}, nullptr));
+  CHECK(d.schema.class_names == std::vector<std::string>{"<other>", "the", "cat", "dog"});  // 3, 2, 2 times
+  CHECK(values(d, "x") == std::vector<double>{1, 2, 2, 1, 1, 3, 1, 0, 0, 2});
+  CHECK(values(d, "y") == std::vector<double>{1, 3, 1, 2, 3});
+  REQUIRE_GOOD(const Dataset other, read_words({t.write("v.txt", "sat a cat")}, {.context = 2, .vocabulary = 4}, &d.schema));
+  CHECK(values(other, "x") == std::vector<double>{0, 0});
+  CHECK(values(other, "y") == std::vector<double>{2});
+  CHECK_FAILS(read_words({t.write("s.txt", "the cat")}, {.context = 2, .vocabulary = 4}, nullptr), "no more than 2 words");
+  CHECK_FAILS(read_words({t.path("w.txt")}, {.context = 0}, nullptr), "context is 0");
+}
+
 TEST_CASE("every format reads options by name and rejects others") {
   TempFiles t;
   const std::string file = t.write("f", "a,y\n1,0\n");

@@ -45,7 +45,7 @@ TEST_CASE("zoo run makes every run and judges every claim") {
 
   const auto j = nlohmann::json::parse(slurp(out + "/result.json"));
   CHECK(j["verdict"] == "not reproduced");
-  REQUIRE(j["claims"].size() == 4);
+  REQUIRE(j["claims"].size() == 5);
   for (size_t i = 0; i < 3; ++i) CHECK(j["claims"][i]["verdict"] == "reproduced");
   CHECK(j["claims"][3]["verdict"] == "not reproduced");
   CHECK(j["claims"][2]["measured"] == 2);
@@ -64,6 +64,7 @@ TEST_CASE("zoo run makes every run and judges every claim") {
   CHECK_THAT(learned["metrics"]["test/loss"]["mean"].get<double>(), WithinRel(mean, 1e-12));
   CHECK_THAT(learned["metrics"]["test/loss"]["deviation"].get<double>(), WithinRel(std::sqrt(squares / 7), 1e-9));
   CHECK_THAT(j["claims"][1]["measured"].get<double>(), WithinRel(mean - idle["metrics"]["test/loss"]["mean"].get<double>(), 1e-9));
+  CHECK_THAT(j["claims"][4]["measured"].get<double>(), WithinRel(mean / idle["metrics"]["test/loss"]["mean"].get<double>(), 1e-9));
   CHECK(j["claims"][3]["measured"] == *std::min_element(values.begin(), values.end()));
 
   const std::string table = slurp(out + "/result.md");
@@ -153,17 +154,17 @@ TEST_CASE("zoo list and report give the overview") {
   INFO(list.all());
   CHECK(list.code == 0);
   CHECK(list.out.find("Points in three clouds") != std::string::npos);
-  CHECK(list.out.find("12 runs   4 claims") != std::string::npos);
+  CHECK(list.out.find("12 runs   5 claims") != std::string::npos);
 
-  CHECK(program({"zoo", "report", "--zoo", zoo, "--results", results}).out.find("| blobs | not run | 0 of 4 |") != std::string::npos);
+  CHECK(program({"zoo", "report", "--zoo", zoo, "--results", results}).out.find("| blobs | not run | 0 of 5 |") != std::string::npos);
   REQUIRE(program(run_blobs(zoo, results + "/blobs")).code == 0);
   const Outcome report = program({"zoo", "report", "--zoo", zoo, "--results", results});
-  CHECK(report.out.find("| blobs | not reproduced | 3 of 4 | it is perfect |") != std::string::npos);
+  CHECK(report.out.find("| blobs | not reproduced | 4 of 5 | it is perfect |") != std::string::npos);
 
   // A result that is kept in the zoo itself stands in.
   const std::string other = write_zoo(folder, slurp(zoo + "/blobs/zoo.txtpb"));
   fs::copy(results + "/blobs/result.json", other + "/blobs/result.json");
-  CHECK(program({"zoo", "report", "--zoo", other, "--results", folder.file("none")}).out.find("3 of 4") != std::string::npos);
+  CHECK(program({"zoo", "report", "--zoo", other, "--results", folder.file("none")}).out.find("4 of 5") != std::string::npos);
   spill(other + "/blobs/result.json", "{}");
   CHECK(complaint(program({"zoo", "report", "--zoo", other, "--results", folder.file("none")})).find("is not a result") != std::string::npos);
 }

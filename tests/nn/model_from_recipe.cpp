@@ -81,6 +81,8 @@ TEST_CASE("complaints about models point into the recipe") {
   auto rt = test::runtime();
   const ModelFacts nothing{.inputs = kImages.inputs};
   check_error(*rt, "layer { mlp { hidden: 4 } }", nothing, "r.txtpb:2: mlp: output is missing");
+  check_error(*rt, "layer { linear { units: 3 init: \"normal std=x\" } }", kImages, "'std=x'");
+  check_error(*rt, "layer { linear { units: 3 init: \"normal gain=2\" } }", kImages, "has no option 'gain'");
   check_error(*rt, "layer { flatten {} }\nlayer { linear { units: 3 init: \"zero\" } }", kImages,
               "r.txtpb:3: no initialiser");
   check_error(*rt, "layer { residual {\n layer { conv2d { channels: 3 } } } }", kImages,
@@ -96,4 +98,23 @@ TEST_CASE("complaints about models point into the recipe") {
 }
 
 }  // namespace
+TEST_CASE("an initialiser may have options") {
+  auto rt = test::runtime();
+  const auto largest = [&](const std::string& init) {
+    const auto m = from_text(*rt, "layer { flatten {} }\nlayer { linear { units: 50 init: \"" + init + "\" } }", kImages);
+    INFO(m.status().message());
+    REQUIRE(m.is_ok());
+    double most = 0;
+    for (const nn::ParameterPtr& p : m->model.parameters) {
+      const HostArray h = p->value.to_host().value();
+      for (int64_t i = 0; i < h.numel() && h.shape().rank() == 2; ++i) most = std::max(most, std::abs(h.at(i)));
+    }
+    return most;
+  };
+  CHECK(largest("constant value=0.25") == 0.25);
+  const double small = largest("uniform low=-0.5 high=0.5");
+  CHECK(small <= 0.5);
+  CHECK(small > 0.45);
+}
+
 }  // namespace tenon

@@ -61,6 +61,8 @@ Status check_claim(const Description& d, const proto::ZooClaim& c) {
   if (!c.has_run()) return invalid("a claim needs the run that it is about");
   TN_RETURN_IF_ERROR(known(c.run()));
   if (c.has_minus()) TN_RETURN_IF_ERROR(known(c.minus()));
+  if (c.has_over()) TN_RETURN_IF_ERROR(known(c.over()));
+  if (c.has_minus() && c.has_over()) return invalid("a claim is about a difference or a ratio; give `minus` or `over`");
   if (!c.has_at_least() && !c.has_at_most())
     return invalid("the claim has no bound; write at_least or at_most and a number");
   if (c.statistic() == proto::ZooClaim::wins && (!c.has_minus() || d.proto.setting_size() == 0))

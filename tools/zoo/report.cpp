@@ -80,7 +80,7 @@ std::map<std::string, std::string> plots(const Outcome& o) {
       chart.series[0].values.push_back(it->second.mean());
     }
     for (const ClaimResult& c : o.claims)  // the bound, where it is one on the bars themselves
-      if (c.claim.metric() == metric && !c.claim.has_minus()) chart.mark = c.claim.has_at_least() ? c.claim.at_least() : c.claim.at_most();
+      if (c.claim.metric() == metric && !c.claim.has_minus() && !c.claim.has_over()) chart.mark = c.claim.has_at_least() ? c.claim.at_least() : c.claim.at_most();
     std::string file = metric;
     for (char& c : file)
       if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';

@@ -63,6 +63,7 @@ ClaimResult judge(const Description& d, const Claim& c, const Outcome& o) {
       }
     }
   }
+  if (c.has_over()) r.measured /= apply(c.statistic(), o.run(c.over()).metrics.at(c.metric()));
   if (c.statistic() == Claim::wins) r.measured = r.wins;
   r.reproduced = (!c.has_at_least() || r.measured >= c.at_least()) && (!c.has_at_most() || r.measured <= c.at_most());
   return r;
@@ -72,6 +73,7 @@ Json json_of(const ClaimResult& r) {
   const Claim& c = r.claim;
   Json j = {{"claim", c.text()}, {"statistic", statistic_name(c)}, {"metric", c.metric()}, {"run", c.run()}};
   if (c.has_minus()) j["minus"] = c.minus();
+  if (c.has_over()) j["over"] = c.over();
   if (c.has_at_least()) j["at_least"] = c.at_least();
   if (c.has_at_most()) j["at_most"] = c.at_most();
   j["measured"] = r.measured;
@@ -128,7 +130,7 @@ Status check_metrics(const Description& d, const Job& job, const MetricValues& m
   for (int i = 0; i < d.proto.claim_size(); ++i) {
     const Claim& c = d.proto.claim(i);
     const std::string& run = d.proto.run(job.run).name();
-    if ((c.run() != run && c.minus() != run) || metrics.contains(c.metric())) continue;
+    if ((c.run() != run && c.minus() != run && c.over() != run) || metrics.contains(c.metric())) continue;
     std::vector<std::string> names;
     for (const auto& [name, value] : metrics) names.push_back(name);
     return invalid("run '" + job.name(d) + "' has no metric '" + c.metric() + "'" + did_you_mean(c.metric(), names)).at(d.where_claim(i));
@@ -159,7 +161,7 @@ Result<Outcome> outcome_of(const Description& d, const std::vector<Job>& jobs, c
 }
 
 std::string condition(const Claim& c) {
-  const std::string who = c.has_minus() ? c.run() + " - " + c.minus() : c.run();
+  const std::string who = c.run() + (c.has_minus() ? " - " + c.minus() : c.has_over() ? " / " + c.over() : "");
   std::string s = c.statistic() == Claim::wins ? "wins of " + c.run() + " over " + c.minus() + " in " + c.metric()
                                                : (c.statistic() == Claim::mean ? "" : statistic_name(c) + " ") + c.metric() + " of " + who;
   if (c.has_at_least()) s += " ≥ " + number(c.at_least());
