@@ -130,6 +130,17 @@ Result<const HostArray*> Dataset::column(std::string_view name) const {
   return not_found("the data has no column '" + std::string(name) + "'" + did_you_mean(name, names));
 }
 
+std::vector<std::pair<int64_t, int64_t>> file_ranges(const Dataset& data) {
+  std::vector<std::pair<int64_t, int64_t>> out;
+  if (!data.has("tokens") || !data.has("file")) return {{0, std::max<int64_t>(data.size(), 0)}};
+  const auto file = data.columns().find("file")->second.as<int32_t>();
+  for (size_t i = 0; i < file.size(); ++i) {
+    if (i == 0 || file[i] != file[i - 1]) out.emplace_back(static_cast<int64_t>(i), static_cast<int64_t>(i));
+    ++out.back().second;
+  }
+  return out;
+}
+
 HostArray gather_rows(const HostArray& a, std::span<const int64_t> rows) {
   Shape shape = a.shape();
   shape[0] = static_cast<int64_t>(rows.size());

@@ -64,6 +64,9 @@ class Dataset {
   Columns columns_;
 };
 
+// The files of a token stream, or all rows of other data: [begin, end) of each.
+std::vector<std::pair<int64_t, int64_t>> file_ranges(const Dataset& data);
+
 // Rows `rows` of `a` (axis 0).
 HostArray gather_rows(const HostArray& a, std::span<const int64_t> rows);
 

@@ -139,9 +139,12 @@ Result<Dataset> read_idx(const std::vector<std::string>& files, const IdxOptions
     for (int64_t i = 0; i < n; ++i) y.set(i, raw.at(i));
     TN_RETURN_IF_ERROR(data.add("y", std::move(y)));
   }
-  if (options.first > 0 && options.first < n) {
-    std::vector<int64_t> rows(static_cast<size_t>(options.first));
-    std::iota(rows.begin(), rows.end(), int64_t{0});
+  if (options.skip < 0) return invalid("skip is " + std::to_string(options.skip) + "; it must not be negative");
+  if (options.skip >= n) return invalid(files[0] + ": has " + std::to_string(n) + " samples, all of them are skipped");
+  const int64_t left = n - options.skip, kept = options.first > 0 ? std::min(options.first, left) : left;
+  if (kept < n) {
+    std::vector<int64_t> rows(static_cast<size_t>(kept));
+    std::iota(rows.begin(), rows.end(), options.skip);
     data = data.take(rows);
   }
   data.add_ids();
@@ -153,7 +156,7 @@ const Format idx_format = {
     "idx", "IDX images and labels (MNIST); files: images, labels",
     [](const std::vector<std::string>& files, const Options& options, const Schema*) -> Result<Dataset> {
       IdxOptions o;
-      TN_RETURN_IF_ERROR(OptionBinder(options).get("channel", o.channel).get("first", o.first).finish());
+      TN_RETURN_IF_ERROR(OptionBinder(options).get("channel", o.channel).get("skip", o.skip).get("first", o.first).finish());
       return read_idx(files, o);
     }};
 

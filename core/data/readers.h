@@ -43,7 +43,8 @@ Result<Dataset> read_dataset(const DataSource& source, const Schema* like = null
 // x: element type and shape of the file ([N, ...]; s8, i16 become i32), y: i32 [N].
 struct IdxOptions {
   bool channel = false;  // insert an axis of size 1: [N,28,28] -> [N,1,28,28]
-  int64_t first = 0;     // only the first so many; 0: all
+  int64_t skip = 0;      // leave out the first so many
+  int64_t first = 0;     // only the first so many (of those that are left); 0: all
 };
 Result<Dataset> read_idx(const std::vector<std::string>& files, const IdxOptions& options);
 
@@ -101,10 +102,13 @@ struct WordOptions {
 };
 Result<Dataset> read_words(const std::vector<std::string>& files, const WordOptions& options, const Schema* like);
 
-// "text": one token stream. tokens: i32 [N], files one after another.
+// "text": one token stream. tokens: i32 [N], files one after another; of several files also file: i32 [N], the number
+// of each token's file.
 struct TextOptions {
   std::string level = "chars";       // chars (Unicode code points, sorted) | bytes (0..255)
   double vocabulary_fraction = 1.0;  // chars: the vocabulary is built from this first part of the text
+  int64_t vocabulary_size = 0;       // chars: only the most frequent; all others are one more token, U+FFFD. 0: all
+  int64_t max_bytes = 0;             // of each file only the first, up to the last whole character. 0: all
 };
 Result<Dataset> read_text(const std::vector<std::string>& files, const TextOptions& options,
                           const Schema* like);

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <numeric>
 #include <optional>
 #include <regex>
 
@@ -106,17 +105,25 @@ Result<SplitRows> split_rows(const Dataset& data, const SplitOptions& o) {
   if ((o.fraction != 0) == (o.count != 0)) return invalid("a split needs either a fraction or a count");
   if (o.count == 0 && !(o.fraction > 0 && o.fraction < 1))
     return invalid("the split fraction is " + std::to_string(o.fraction) + ", must be between 0 and 1");
-  const int64_t count = o.count ? o.count : std::llround(o.fraction * static_cast<double>(n));
-  if (count < 1 || count >= n)
-    return invalid("a split of " + std::to_string(n) + " rows that holds out " + std::to_string(count) +
+  const auto share = [&](int64_t rows) { return o.count ? o.count : std::llround(o.fraction * static_cast<double>(rows)); };
+  const auto leaves_nothing = [](int64_t rows, int64_t taken) {
+    return invalid("a split of " + std::to_string(rows) + " rows that holds out " + std::to_string(taken) +
                    " leaves one part empty; change the fraction or count");
-  std::vector<int64_t> held(static_cast<size_t>(count));
+  };
+  std::vector<int64_t> held;
+  if (o.how == "first" || o.how == "last") {
+    for (const auto& [begin, end] : file_ranges(data)) {
+      const int64_t taken = share(end - begin);
+      if (taken < 1 || taken >= end - begin) return leaves_nothing(end - begin, taken);
+      const int64_t from = o.how == "first" ? begin : end - taken;
+      for (int64_t i = from; i < from + taken; ++i) held.push_back(i);
+    }
+    return partition(n, std::move(held));
+  }
+  const int64_t count = share(n);
+  if (count < 1 || count >= n) return leaves_nothing(n, count);
   Philox random(o.seed, "split");
-  if (o.how == "first") {
-    std::iota(held.begin(), held.end(), int64_t{0});
-  } else if (o.how == "last") {
-    std::iota(held.begin(), held.end(), n - count);
-  } else if (o.how == "random") {
+  if (o.how == "random") {
     held = random.permutation(n);
     held.resize(static_cast<size_t>(count));
   } else {

@@ -10,7 +10,7 @@
 namespace tenon {
 
 struct SplitOptions {
-  std::string how = "random";  // random | stratified (each class in proportion) | first | last
+  std::string how = "random";  // random | stratified (each class in proportion) | first | last (of each file of a token stream)
   double fraction = 0;         // share held out, in (0, 1); or
   int64_t count = 0;           // number of rows held out; exactly one of the two is given
   uint64_t seed = 0;

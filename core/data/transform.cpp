@@ -30,6 +30,7 @@ std::span<const TransformInfo> transforms() {
       {"scale", "x * factor + offset", make_scale},
       {"normalize_channels", "(x - mean) / std for each channel", make_normalize_channels},
       {"impute", "missing values (NaN) to the median or mean", make_impute},
+      {"linear_teacher", "y = x w with random w: regression with a known solution", make_linear_teacher},
       {"one_hot", "integers to indicator vectors", make_one_hot},
       {"reshape", "each sample to another shape", make_reshape},
       {"cast", "to another element type", make_cast},

@@ -34,6 +34,7 @@ class Transform {
 //   scale               x * factor + offset; options factor (1), offset (0)
 //   normalize_channels  (x - mean[c]) / std[c], x: [N,C,...]; options mean, std (lists), else fitted
 //   impute              NaN -> mean | median of the training part; option with (median)
+//   linear_teacher      y = x w, w ~ N(0, 1/features): a known solution; option seed (0)
 //   one_hot             integers [N] -> f32 [N,classes]; options classes (0 = largest seen in fit + 1), to (same column)
 //   reshape             each row to `shape`; one -1 allowed; default: [-1], flat
 //   cast                to dtype

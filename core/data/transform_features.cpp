@@ -1,7 +1,8 @@
-// Transforms of numbers, feature by feature: standardize, minmax, normalize_channels, impute; and scale.
+// Transforms of numbers, feature by feature: standardize, minmax, normalize_channels, impute; scale; and a linear teacher.
 #include <algorithm>
 #include <cmath>
 
+#include "core/base/random.h"
 #include "core/data/transform_util.h"
 
 namespace tenon {
@@ -215,7 +216,42 @@ class Impute final : public ColumnTransform {
   std::vector<double> fill_;
 };
 
+// Regression with a known solution: y = x w, w ~ N(0, 1/features), drawn from the seed.
+class LinearTeacher final : public ColumnTransform {
+ public:
+  explicit LinearTeacher(uint64_t seed) : ColumnTransform("linear_teacher"), seed_(seed) {}
+
+  Status apply(Columns& columns, uint64_t) const override {
+    TN_ASSIGN(const HostArray* x, find(columns));
+    if (x->shape().rank() != 2) return fail("has shape " + to_string(x->shape()) + ", must be a table");
+    const int64_t rows = x->shape()[0], features = x->shape()[1];
+    Philox random(seed_, "linear_teacher");
+    std::vector<double> w(static_cast<size_t>(features));
+    for (double& v : w) v = random.normal() / std::sqrt(static_cast<double>(features));
+    HostArray y(real_type(x->dtype()), Shape{rows});
+    for (int64_t i = 0; i < rows; ++i) {
+      double sum = 0;
+      for (int64_t j = 0; j < features; ++j) sum += x->at(i * features + j) * w[static_cast<size_t>(j)];
+      y.set(i, sum);
+    }
+    columns.insert_or_assign("y", std::move(y));
+    return Status::ok();
+  }
+
+ private:
+  uint64_t seed_;
+};
+
 }  // namespace
+
+TransformResult make_linear_teacher(const Options& options) {
+  int64_t seed = 0;
+  std::string column = "x";
+  TN_RETURN_IF_ERROR(OptionBinder(options).get("column", column).get("seed", seed).finish());
+  auto t = std::make_unique<LinearTeacher>(static_cast<uint64_t>(seed));
+  t->column = column;
+  return TransformResult(std::move(t));
+}
 
 TransformResult make_standardize(const Options& options) {
   auto t = std::make_unique<Standardize>(false);

@@ -56,6 +56,7 @@ TransformResult make_minmax(const Options&);
 TransformResult make_scale(const Options&);
 TransformResult make_normalize_channels(const Options&);
 TransformResult make_impute(const Options&);
+TransformResult make_linear_teacher(const Options&);
 TransformResult make_one_hot(const Options&);
 TransformResult make_reshape(const Options&);
 TransformResult make_cast(const Options&);

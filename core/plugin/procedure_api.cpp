@@ -296,18 +296,26 @@ int32_t fit_select_rows(tn_ctx* ctx, const char* stream, const int64_t* rows, in
 constexpr tn_fit_api kFit = {sizeof(tn_fit_api), 0, fit_train, fit_evaluate, fit_predict, fit_set_column, fit_select_rows};
 
 // --- quantised forms ---
+// The run's, or within a step the trainer's.
+FormService* forms(Call& call, const char* what) {
+  if (call.run) return call.run;
+  if (auto* trainer = dynamic_cast<FormService*>(call.models)) return trainer;
+  call.fail(unsupported(std::string(what) + ": there are no models to ask"));
+  return nullptr;
+}
+
 int32_t supernet_sites(tn_ctx* ctx, const char* model, tn_site* out, uint32_t capacity, uint32_t* n) {
   Call& call = Call::of(ctx);
-  RunService* run = service(call, "sites");
-  if (!run) return to_abi(call.status());
-  auto r = run->sites(text(model));
+  FormService* known = forms(call, "sites");
+  if (!known) return to_abi(call.status());
+  auto r = known->sites(text(model));
   if (!r) return call.fail(r.status());
   std::vector<std::string> names;
-  for (const RunService::SiteForm& s : *r) names.push_back(s.name);
+  for (const FormService::SiteForm& s : *r) names.push_back(s.name);
   hand_out(call, std::move(names));
   *n = static_cast<uint32_t>(r->size());
   for (uint32_t i = 0; out && i < *n && i < capacity; ++i) {
-    const RunService::SiteForm& s = (*r)[i];
+    const FormService::SiteForm& s = (*r)[i];
     out[i].flags = s.flags;
     out[i].name = call.parameter_names[i].c_str();
     out[i].choice = s.choice;
@@ -318,9 +326,9 @@ int32_t supernet_sites(tn_ctx* ctx, const char* model, tn_site* out, uint32_t ca
 }
 int32_t supernet_choices(tn_ctx* ctx, const char* model, uint32_t site, const int64_t** values, uint32_t* n) {
   Call& call = Call::of(ctx);
-  RunService* run = service(call, "choices");
-  if (!run) return to_abi(call.status());
-  auto r = run->sites(text(model));
+  FormService* known = forms(call, "choices");
+  if (!known) return to_abi(call.status());
+  auto r = known->sites(text(model));
   if (!r) return call.fail(r.status());
   if (site >= r->size()) return call.fail(invalid("choices: there is no site " + std::to_string(site)));
   call.numbers = (*r)[site].choices;
@@ -330,14 +338,14 @@ int32_t supernet_choices(tn_ctx* ctx, const char* model, uint32_t site, const in
 }
 int32_t supernet_configure(tn_ctx* ctx, const char* model, const int64_t* choices, uint32_t n) {
   Call& call = Call::of(ctx);
-  RunService* run = service(call, "configure");
-  return run ? call.fail(run->configure(text(model), std::vector<int64_t>(choices, choices + n))) : to_abi(call.status());
+  FormService* known = forms(call, "configure");
+  return known ? call.fail(known->configure(text(model), std::vector<int64_t>(choices, choices + n))) : to_abi(call.status());
 }
 int32_t supernet_sample(tn_ctx* ctx, const char* model, uint64_t key, int32_t which, int64_t* out, uint32_t n) {
   Call& call = Call::of(ctx);
-  RunService* run = service(call, "sample");
-  if (!run) return to_abi(call.status());
-  auto r = run->sample(text(model), key, which);
+  FormService* known = forms(call, "sample");
+  if (!known) return to_abi(call.status());
+  auto r = known->sample(text(model), key, which);
   if (!r) return call.fail(r.status());
   if (r->size() != n) return call.fail(invalid("sample: the model has " + std::to_string(r->size()) + " sites, there is room for " + std::to_string(n)));
   std::copy(r->begin(), r->end(), out);

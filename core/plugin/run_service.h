@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/plugin/catalog.h"
+#include "core/plugin/form_service.h"
 #include "core/plugin/instance.h"
 #include "core/plugin/optimizer.h"
 
@@ -21,10 +22,9 @@ struct HeldPlugin {
   int64_t steps = 0;                           // that it made
 };
 
-class RunService {
+class RunService : public FormService {
  public:
   explicit RunService(Catalog& catalog) : catalog_(&catalog) {}
-  virtual ~RunService() = default;
   RunService(const RunService&) = delete;
   RunService& operator=(const RunService&) = delete;
 
@@ -57,16 +57,10 @@ class RunService {
   virtual Status set_column(const std::string& stream, const std::string& split, const std::string& name, HostArray values);
   virtual Status select_rows(const std::string& stream, const std::vector<int64_t>* rows, uint64_t key);
 
-  // --- the quantised forms of a model; "" is the main one ---
-  struct SiteForm {
-    std::string name;
-    uint32_t flags = 0;
-    int64_t choice = 0;
-    std::vector<int64_t> choices;
-  };
-  virtual Result<std::vector<SiteForm>> sites(const std::string& model);
-  virtual Status configure(const std::string& model, const std::vector<int64_t>& choices);
-  virtual Result<std::vector<int64_t>> sample(const std::string& model, uint64_t key, int32_t which);
+  // --- the quantised forms of a model ---
+  Result<std::vector<SiteForm>> sites(const std::string& model) override;
+  Status configure(const std::string& model, const std::vector<int64_t>& choices) override;
+  Result<std::vector<int64_t>> sample(const std::string& model, uint64_t key, int32_t which) override;
   virtual Status recalibrate(const std::string& model, int64_t batches);
 
   // --- what the procedure has to say ---

@@ -165,18 +165,25 @@ Result<std::unique_ptr<Batcher>> train_batcher(const Recipe& recipe, int index, 
   Result<std::unique_ptr<Batcher>> batcher = [&] {
     if (stream.train->has("tokens")) {
       if (d.has_per_class()) return Result<std::unique_ptr<Batcher>>(invalid("per_class is for rows with class numbers, not for a stream of tokens"));
+      if (d.replacement()) return Result<std::unique_ptr<Batcher>>(invalid("replacement is for rows; windows of tokens are drawn anew anyway"));
       WindowBatcherOptions o;
       o.batch_size = batch_size_of(recipe, d);
       o.context = stream.context;
+      o.ngram = d.ngram();
       o.random = d.shuffle();
+      for (const proto::Draw& draw : d.draw())
+        o.draws.push_back({.weight = draw.weight(), .file = draw.has_file() ? draw.file() : -1, .first = draw.first()});
       o.seed = seed;
       return make_window_batcher(stream.train, o);
     }
+    if (d.has_ngram() || d.draw_size() > 0)
+      return Result<std::unique_ptr<Batcher>>(invalid("ngram and draw are for a stream of tokens, not for rows"));
     RowBatcherOptions o;
     o.batch_size = batch_size_of(recipe, d);
     o.shuffle = d.shuffle();
     o.drop_last = d.drop_last();
     o.per_class = d.per_class();
+    o.replacement = d.replacement();
     o.seed = seed;
     o.transforms = stream.transform_list();
     return make_row_batcher(stream.train, std::move(o));
@@ -200,6 +207,7 @@ Result<std::unique_ptr<Batcher>> eval_batcher(const Recipe& recipe, int index, c
       WindowBatcherOptions o;
       o.batch_size = std::min(size, part->size());
       o.context = stream.context;
+      o.ngram = d.ngram();
       o.random = false;
       o.max_windows = most * o.batch_size;
       return make_window_batcher(part, o);

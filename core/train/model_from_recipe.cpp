@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <memory>
 #include <optional>
-#include <sstream>
+#include <regex>
 
 #include "core/base/nearest.h"
 
@@ -16,26 +16,28 @@ std::vector<int64_t> ints(const Repeated& v) {
   return {v.begin(), v.end()};
 }
 
-// "normal", or with options: "normal std=0.1".
+// A name, maybe with numbers: "normal(std=0.5)".
 Result<nn::Initializer> initializer(const std::string& text) {
   if (text.empty() || text == "torch_default") return nn::Initializer();
-  std::istringstream words(text);
-  std::string name;
-  words >> name;
-  nn::init::Options options;
+  static const std::regex form("([^(]*)(?:\\(([^)]*)\\))?"), pair("\\s*([a-z]+)\\s*=\\s*([-+.0-9e]+)\\s*,?");
+  std::smatch parts;
+  if (!std::regex_match(text, parts, form)) return invalid("the initialiser '" + text + "' is not of the form name(option=number, ..)");
+  const std::string name = parts[1], numbers = parts[2];
+  nn::init::Options o;
   const std::pair<std::string_view, std::optional<double>*> known[] = {
-      {"value", &options.value}, {"low", &options.low}, {"high", &options.high}, {"mean", &options.mean},
-      {"std", &options.std}, {"gain", &options.gain}, {"a", &options.a}};
-  for (std::string word; words >> word;) {
-    const size_t equals = word.find('=');
-    const auto option = std::find_if(std::begin(known), std::end(known), [&](const auto& k) { return k.first == word.substr(0, equals); });
-    char* end = nullptr;
-    const double value = equals == std::string::npos ? 0 : std::strtod(word.c_str() + equals + 1, &end);
-    if (option == std::end(known) || !end || end == word.c_str() + equals + 1 || *end != '\0')
-      return invalid("'" + word + "' of the initialiser \"" + text + "\" is no option with a number; write it as in \"normal std=0.1\"");
+      {"value", &o.value}, {"low", &o.low}, {"high", &o.high}, {"mean", &o.mean}, {"std", &o.std}, {"gain", &o.gain}, {"a", &o.a}};
+  size_t read = 0;
+  for (std::sregex_iterator it(numbers.begin(), numbers.end(), pair), end; it != end && static_cast<size_t>(it->position()) == read; ++it) {
+    const auto option = std::find_if(std::begin(known), std::end(known), [&](const auto& k) { return k.first == (*it)[1].str(); });
+    const std::string number = (*it)[2];
+    char* rest = nullptr;
+    const double value = std::strtod(number.c_str(), &rest);
+    if (option == std::end(known) || *rest != 0) break;
     *option->second = value;
+    read += static_cast<size_t>(it->length());
   }
-  return nn::init::by_name(name, options);
+  if (read != numbers.size()) return invalid("the initialiser '" + text + "': '" + numbers.substr(read) + "' is no option=number");
+  return nn::init::by_name(name, o);
 }
 
 // A size given in the recipe, or else by the data.

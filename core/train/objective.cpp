@@ -387,4 +387,21 @@ Status Objective::reinitialize(const std::string& model, uint64_t key) {
   return Status::ok();
 }
 
+Result<std::vector<FormService::SiteForm>> Objective::sites(const std::string& model) {
+  TN_ASSIGN(const TrainedModel* m, find_model(model));
+  std::vector<SiteForm> out;
+  for (const LayerPlugins::Site* s : layers.sites(m->name)) out.push_back({s->place.name, s->place.flags, s->choice, s->choices});
+  return out;
+}
+
+Status Objective::configure(const std::string& model, const std::vector<int64_t>& choices) {
+  TN_ASSIGN(const TrainedModel* m, find_model(model));
+  return layers.configure(m->name, choices);
+}
+
+Result<std::vector<int64_t>> Objective::sample(const std::string& model, uint64_t key, int32_t which) {
+  TN_ASSIGN(const TrainedModel* m, find_model(model));
+  return layers.sample(m->name, key, which);
+}
+
 }  // namespace tenon

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/plugin/form_service.h"
 #include "core/plugin/loss.h"
 #include "core/train/layer_plugins.h"
 #include "core/train/model_from_recipe.h"
@@ -72,7 +73,7 @@ struct ObjectiveValue {
 // Other tensors in place of parameters.
 using Substitutes = std::map<const nn::Parameter*, Tensor>;
 
-class Objective : public ModelService {
+class Objective : public ModelService, public FormService {
  public:
   std::vector<TrainedModel> models;
   std::vector<LossTerm> losses;
@@ -130,6 +131,9 @@ class Objective : public ModelService {
   Status assign_flat(const std::string& model, Tensor value) override;
   Status train_only(const std::string& model, const std::vector<std::string>& prefixes, bool reset_slots) override;
   Status reinitialize(const std::string& model, uint64_t key) override;
+  Result<std::vector<SiteForm>> sites(const std::string& model) override;
+  Status configure(const std::string& model, const std::vector<int64_t>& choices) override;
+  Result<std::vector<int64_t>> sample(const std::string& model, uint64_t key, int32_t which) override;
 
   // What a plugin asked to be done with a model once the step is over, in order; the trainer does it.
   struct ModelChange {

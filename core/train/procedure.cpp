@@ -176,17 +176,14 @@ class ProcedureRun final : public RunService {
 
   // --- quantised forms ---
   Result<std::vector<SiteForm>> sites(const std::string& model) override {
-    std::vector<SiteForm> out;
-    for (const LayerPlugins::Site* s : e_.objective().layers.sites(model_of(model)))
-      out.push_back({s->place.name, s->place.flags, s->choice, s->choices});
-    return out;
+    return e_.objective().sites(model_of(model));
   }
   Status configure(const std::string& model, const std::vector<int64_t>& choices) override {
     measured_.clear();
-    return e_.objective().layers.configure(model_of(model), choices);
+    return e_.objective().configure(model_of(model), choices);
   }
   Result<std::vector<int64_t>> sample(const std::string& model, uint64_t key, int32_t which) override {
-    return e_.objective().layers.sample(model_of(model), key, which);
+    return e_.objective().sample(model_of(model), key, which);
   }
   Status recalibrate(const std::string& model, int64_t batches) override {
     if (session_) return bad_state("recalibrate: a session is open; close it first");

@@ -55,6 +55,19 @@ TEST_CASE("idx: images and labels, plain and gzipped") {
   CHECK_FALSE(c.has("y"));
 }
 
+TEST_CASE("idx: a range of the samples") {
+  const TempFiles t;
+  const std::string images = t.write("i", idx(8, {4, 2}, "abcdefgh")), labels = t.write("l", idx(8, {4}, std::string("\0\1\2\3", 4)));
+  REQUIRE_GOOD(const Dataset d, read_idx({images, labels}, {.skip = 1, .first = 2}));
+  CHECK(d.size() == 2);
+  CHECK((*d.column("x"))->at(0) == 'c');
+  CHECK((*d.column("y"))->at(1) == 2);
+  REQUIRE_GOOD(const Dataset rest, read_idx({images, labels}, {.skip = 3, .first = 9}));
+  CHECK(rest.size() == 1);
+  CHECK_FAILS(read_idx({images, labels}, {.skip = 4}), "4 samples", "skipped");
+  CHECK_FAILS(read_idx({images, labels}, {.skip = -1}), "negative");
+}
+
 TEST_CASE("idx: every element type") {
   TempFiles t;
   const auto read = [&](int type, const std::string& content) {
@@ -177,6 +190,22 @@ TEST_CASE("text: characters in code point order, bytes, and back") {
               "'b'");
   REQUIRE_GOOD(const Schema back, Schema::from_json(d.schema.to_json()));
   CHECK(back == d.schema);
+}
+
+TEST_CASE("text: the most frequent characters of the beginnings of several files") {
+  const TempFiles t;
+  const std::string a = t.write("a", "bbbaa\xc3\xa9\xc3\xa9 rest"), b = t.write("b", "ccc.");
+  REQUIRE_GOOD(const Dataset d, read_text({a, b}, {.vocabulary_size = 3, .max_bytes = 8}, nullptr));
+  // "bbbaa" and one whole character of two bytes, then "ccc."; a and U+FFFD stand for what is kept and what is not.
+  CHECK(d.schema.vocabulary == std::vector<std::string>{"a", "b", "c", "\xef\xbf\xbd"});
+  const auto tokens = (*d.column("tokens"))->as<int32_t>(), file = (*d.column("file"))->as<int32_t>();
+  CHECK(std::vector<int32_t>(tokens.begin(), tokens.end()) == std::vector<int32_t>{1, 1, 1, 0, 0, 3, 2, 2, 2, 3});
+  CHECK(std::vector<int32_t>(file.begin(), file.end()) == std::vector<int32_t>{0, 0, 0, 0, 0, 0, 1, 1, 1, 1});
+  REQUIRE_GOOD(const Dataset other, read_text({t.write("c", "za")}, {}, &d.schema));
+  CHECK((*other.column("tokens"))->at(0) == 3);
+  CHECK_FALSE(other.has("file"));
+  CHECK_FAILS(read_text({a}, {.level = "bytes", .vocabulary_size = 3}, nullptr), "vocabulary_size", "256");
+  CHECK_FAILS(read_text({a}, {.max_bytes = -1}, nullptr), "max_bytes");
 }
 
 TEST_CASE("text: bad input") {

@@ -288,3 +288,87 @@ TEST_CASE("windows: y is x one token on; random ones vary, the others cover the 
   REQUIRE_GOOD(const Columns spread, few->make(0));
   CHECK(ids(spread) == std::vector<int64_t>{0, 32, 64});
 }
+
+TEST_CASE("windows lie within one file, and are drawn from the places that are named") {
+  auto d = std::make_shared<Dataset>();
+  std::vector<int32_t> tokens(100), file(100);
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    tokens[i] = static_cast<int32_t>(i);
+    file[i] = i < 60 ? 0 : 1;
+  }
+  REQUIRE(d->add("tokens", HostArray::of(tokens)).is_ok());
+  REQUIRE(d->add("file", HostArray::of(file)).is_ok());
+  const auto starts = [&](WindowBatcherOptions o) {
+    o.batch_size = 50;
+    o.context = 8;
+    REQUIRE_GOOD(const auto b, make_window_batcher(d, o));
+    std::multiset<int64_t> out;
+    for (int64_t s = 0; s < 20; ++s) {
+      REQUIRE_GOOD(const Columns batch, b->make(s));
+      for (const int64_t i : ids(batch)) out.insert(i);
+    }
+    return out;
+  };
+  const auto between = [](const std::multiset<int64_t>& s, int64_t low, int64_t high) {
+    return std::distance(s.lower_bound(low), s.upper_bound(high));
+  };
+  // A window takes 9 tokens: it begins at 0 .. 51 or 60 .. 91.
+  const auto all = starts({});
+  CHECK(between(all, 0, 51) + between(all, 60, 91) == 1000);
+  CHECK(std::set(all.begin(), all.end()).size() == 84);
+  // 0.7 from the first 12 tokens of the second file, the rest from both files alike.
+  const auto drawn = starts({.draws = {{.weight = 0.7, .file = 1, .first = 12}, {.weight = 0.3}}});
+  CHECK(between(drawn, 0, 51) + between(drawn, 60, 91) == 1000);
+  CHECK(std::abs(static_cast<double>(between(drawn, 0, 51)) - 150) < 50);
+  CHECK(std::abs(static_cast<double>(between(drawn, 60, 63)) - 719) < 60);
+
+  // Each file gives as many of the windows side by side.
+  REQUIRE_GOOD(const auto eval, make_window_batcher(d, {.batch_size = 8, .context = 8, .random = false, .max_windows = 6}));
+  REQUIRE_GOOD(const Columns batch, eval->make(0));
+  CHECK(ids(batch) == std::vector<int64_t>{0, 16, 32, 60, 68, 76});
+
+  REQUIRE_GOOD(const SplitRows rows, split_rows(*d, {.how = "last", .fraction = 0.1}));
+  CHECK(rows.held == std::vector<int64_t>{54, 55, 56, 57, 58, 59, 96, 97, 98, 99});
+
+  CHECK_FAILS(make_window_batcher(d, {.context = 40}), "40 tokens", "context");
+  CHECK_FAILS(make_window_batcher(d, {.context = 8, .draws = {{.file = 2}}}), "file number 2", "2");
+  CHECK_FAILS(make_window_batcher(d, {.context = 8, .draws = {{.first = 8}}}), "first 8 tokens", "takes 9");
+  CHECK_FAILS(make_window_batcher(d, {.context = 8, .draws = {{.weight = 0}}}), "weight");
+  CHECK_FAILS(make_window_batcher(d, {.context = 8, .random = false, .draws = {{}}}), "random windows");
+}
+
+TEST_CASE("windows for n-grams hold the tokens before each target") {
+  auto d = std::make_shared<Dataset>();
+  std::vector<int32_t> tokens(30);
+  for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int32_t>(i);
+  REQUIRE(d->add("tokens", HostArray::of(tokens)).is_ok());
+  REQUIRE_GOOD(const auto b, make_window_batcher(d, {.batch_size = 2, .context = 5, .ngram = 3, .random = false}));
+  CHECK(b->steps_per_epoch() == 3);  // 5 windows in 27 predictable tokens
+  REQUIRE_GOOD(const Columns batch, b->make(1));
+  const HostArray &x = batch.at("x"), &y = batch.at("y");
+  REQUIRE(x.shape() == Shape{2, 5, 3});
+  REQUIRE(y.shape() == Shape{2, 5});
+  for (int64_t i = 0; i < 10; ++i) {
+    CHECK(y.at(i) == static_cast<double>(10 + i + 3));
+    for (int64_t k = 0; k < 3; ++k) CHECK(x.at(i * 3 + k) == static_cast<double>(10 + i + k));
+  }
+  CHECK_FAILS(make_window_batcher(d, {.context = 28, .ngram = 3}), "30 tokens");
+  CHECK_FAILS(make_window_batcher(d, {.context = 5, .ngram = -1}), "ngram");
+}
+
+TEST_CASE("rows with replacement: every batch is whole, drawn anew, and repeats rows") {
+  const auto d = numbered(10);
+  REQUIRE_GOOD(const auto b, make_row_batcher(d, {.batch_size = 8, .replacement = true, .seed = 4}));
+  std::multiset<int64_t> seen;
+  for (int64_t s = 0; s < 100; ++s) {
+    REQUIRE_GOOD(const Columns batch, b->make(s));
+    const auto here = ids(batch);
+    CHECK(here.size() == 8);
+    seen.insert(here.begin(), here.end());
+  }
+  for (int64_t i = 0; i < 10; ++i) CHECK(std::abs(static_cast<double>(seen.count(i)) - 80) < 40);
+  REQUIRE_GOOD(const Columns first, b->make(3));
+  REQUIRE_GOOD(const Columns again, b->make(3));
+  CHECK(same(first, again));
+  CHECK_FAILS(make_row_batcher(d, {.batch_size = 4, .per_class = 2, .replacement = true}), "per_class and replacement");
+}

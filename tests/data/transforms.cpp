@@ -256,6 +256,23 @@ TEST_CASE("a list is fitted in order on changed data, and the data stay as they 
   CHECK_FAILS(apply_all({list.begin(), list.end()}, c, 0, true), "crop");
 }
 
+TEST_CASE("a linear teacher gives targets that are linear in x, and the same for the same seed") {
+  const auto t = make("linear_teacher", {{"seed", int64_t{3}}});
+  Columns c = one(array({1, 0, 0, 1, 2, -3}, Shape{3, 2}));
+  REQUIRE(t->apply(c, 0).is_ok());
+  const HostArray& y = c.at("y");
+  REQUIRE(y.shape() == Shape{3});
+  CHECK(y.at(0) != y.at(1));
+  CHECK(std::abs(y.at(2) - (2 * y.at(0) - 3 * y.at(1))) < 1e-6);
+  Columns again = one(array({1, 0}, Shape{1, 2})), other = again;
+  REQUIRE(t->apply(again, 9).is_ok());
+  CHECK(again.at("y").at(0) == y.at(0));
+  REQUIRE(make("linear_teacher", {{"seed", int64_t{4}}})->apply(other, 0).is_ok());
+  CHECK(other.at("y").at(0) != y.at(0));
+  Columns images = one(array({1, 2, 3, 4}, Shape{1, 2, 2}));
+  CHECK_FAILS(t->apply(images, 0), "linear_teacher", "[1, 2, 2]");
+}
+
 TEST_CASE("transforms: bad requests") {
   CHECK_FAILS(make_transform("standardise", {}), "did you mean 'standardize'");
   for (const TransformInfo& info : transforms()) {

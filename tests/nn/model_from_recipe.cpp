@@ -37,7 +37,7 @@ TEST_CASE("recipes build every kind of layer") {
   auto rt = test::runtime();
   check_output(*rt, "layer { mlp { hidden: [16, 8] dropout: 0.1 } }", kImages, {2, 10});
   check_output(*rt, R"(
-    layer { conv2d { channels: 4 kernel: 3 padding: 1 bias: false init: "kaiming_normal" } }
+    layer { conv2d { channels: 4 kernel: 3 padding: 1 bias: false init: 'kaiming_normal(a=0.1)' } }
     layer { batch_norm {} } layer { relu {} } layer { max_pool { kernel: 2 } } layer { dropout { rate: 0.2 } }
     layer { residual { layer { conv2d { channels: 4 kernel: 1 } } layer { group_norm { groups: 2 } } } }
     layer { avg_pool { kernel: 2 } } layer { silu {} } layer { leaky_relu { slope: 0.2 } }
@@ -81,8 +81,8 @@ TEST_CASE("complaints about models point into the recipe") {
   auto rt = test::runtime();
   const ModelFacts nothing{.inputs = kImages.inputs};
   check_error(*rt, "layer { mlp { hidden: 4 } }", nothing, "r.txtpb:2: mlp: output is missing");
-  check_error(*rt, "layer { linear { units: 3 init: \"normal std=x\" } }", kImages, "'std=x'");
-  check_error(*rt, "layer { linear { units: 3 init: \"normal gain=2\" } }", kImages, "has no option 'gain'");
+  check_error(*rt, "layer { flatten {} }\nlayer { linear { units: 3 init: \"normal(sdt=1)\" } }", kImages, "'sdt=1' is no option=number");
+  check_error(*rt, "layer { flatten {} }\nlayer { linear { units: 3 init: \"zeros(std=1)\" } }", kImages, "no option 'std'");
   check_error(*rt, "layer { flatten {} }\nlayer { linear { units: 3 init: \"zero\" } }", kImages,
               "r.txtpb:3: no initialiser");
   check_error(*rt, "layer { residual {\n layer { conv2d { channels: 3 } } } }", kImages,
@@ -111,8 +111,8 @@ TEST_CASE("an initialiser may have options") {
     }
     return most;
   };
-  CHECK(largest("constant value=0.25") == 0.25);
-  const double small = largest("uniform low=-0.5 high=0.5");
+  CHECK(largest("constant(value=0.25)") == 0.25);
+  const double small = largest("uniform(low=-0.5, high=0.5)");
   CHECK(small <= 0.5);
   CHECK(small > 0.45);
 }

@@ -65,8 +65,7 @@ Status check_claim(const Description& d, const proto::ZooClaim& c) {
   if (c.has_minus() && c.has_over()) return invalid("a claim is about a difference or a ratio; give `minus` or `over`");
   if (!c.has_at_least() && !c.has_at_most())
     return invalid("the claim has no bound; write at_least or at_most and a number");
-  if (c.statistic() == proto::ZooClaim::wins && (!c.has_minus() || d.proto.setting_size() == 0))
-    return invalid("wins are counted over the settings against another run; give `setting` and `minus`");
+  if (c.statistic() == proto::ZooClaim::wins && !c.has_minus()) return invalid("wins are counted against another run; give `minus`");
   return Status::ok();
 }
 

@@ -20,8 +20,15 @@ std::string number(double v) {
 
 std::string statistic_name(const Claim& c) { return Claim::Statistic_Name(c.statistic()); }
 
+double geometric_mean(const Sample& s) {
+  Sample logs = s;
+  for (double& v : logs.values) v = std::log(v);
+  return std::exp(logs.mean());
+}
+
 double apply(Claim::Statistic statistic, const Sample& s) {
   switch (statistic) {
+    case Claim::geometric_mean: return geometric_mean(s);
     case Claim::median: return s.median();
     case Claim::min: return s.min();
     case Claim::max: return s.max();
@@ -29,6 +36,14 @@ double apply(Claim::Statistic statistic, const Sample& s) {
     case Claim::wins: break;
   }
   return s.mean();
+}
+
+// Over the differences of the runs that belong together; where the numbers of runs differ, between the statistics.
+double compare(Claim::Statistic statistic, const Sample& a, const Sample& b) {
+  if (a.values.size() != b.values.size()) return apply(statistic, a) - apply(statistic, b);
+  Sample differences = a;
+  for (size_t i = 0; i < b.values.size(); ++i) differences.values[i] -= b.values[i];
+  return apply(statistic, differences);
 }
 
 // Mean of each setting; jobs of a setting follow one another.
@@ -41,21 +56,16 @@ std::vector<double> setting_means(const Sample& s, int settings) {
   return means;
 }
 
-Sample differences(const Sample& a, const Sample& b) {
-  Sample d = a;
-  for (size_t i = 0; i < d.values.size(); ++i) d.values[i] -= b.values[i];
-  return d;
-}
-
 ClaimResult judge(const Description& d, const Claim& c, const Outcome& o) {
   ClaimResult r{.claim = c};
   const Sample& a = o.run(c.run()).metrics.at(c.metric());
   r.measured = apply(c.statistic(), a);
   if (c.has_minus()) {
     const Sample& b = o.run(c.minus()).metrics.at(c.metric());
-    r.measured = o.run(c.run()).jobs == o.run(c.minus()).jobs ? apply(c.statistic(), differences(a, b)) : r.measured - apply(c.statistic(), b);
-    if (const int settings = d.proto.setting_size(); settings > 0) {
-      const auto x = setting_means(a, settings), y = setting_means(b, settings);
+    r.measured = compare(c.statistic(), a, b);
+    const int settings = d.proto.setting_size();
+    if (settings > 0 || a.values.size() == b.values.size()) {
+      const auto x = settings > 0 ? setting_means(a, settings) : a.values, y = settings > 0 ? setting_means(b, settings) : b.values;
       for (size_t i = 0; i < x.size(); ++i) {
         // Means of the same numbers in another order may differ in the last digit.
         const bool tie = std::abs(x[i] - y[i]) <= 1e-12 * std::max({1.0, std::abs(x[i]), std::abs(y[i])});
