@@ -82,6 +82,15 @@ Layer repeat(int64_t times, std::vector<Layer> layers) {
           }};
 }
 
+Layer recomputed(Layer layer) {
+  layer.make = [make = std::move(layer.make)](Builder& b, std::span<const TensorType> in) -> ModulePtr {
+    const ModulePtr m = make(b, in);
+    if (m) m->recomputes = true;
+    return m;
+  };
+  return layer;
+}
+
 namespace {
 
 Tensor join_all(const std::vector<Tensor>& in, Join join, int axis) {

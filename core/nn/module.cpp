@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "core/ops/checkpoint.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/random.h"
 #include "core/ops/shape.h"
@@ -53,7 +54,8 @@ Tensor Context::product(Tensor t) const {
 
 Tensor Context::next_key() {
   const uint64_t n = keys_used_++;
-  return key_tensor.valid() ? fold_in(key_tensor, static_cast<int64_t>(n)) : graph_.key(split_key(key_, n));
+  const Tensor key = key_tensor.valid() ? fold_in(key_tensor, static_cast<int64_t>(n)) : graph_.key(split_key(key_, n));
+  return repeated ? apart(key, 0) : key;
 }
 
 Tensor Context::output_of(std::string_view module_name) const {
@@ -69,9 +71,21 @@ Tensor Module::operator()(Context& ctx, std::span<const Tensor> in) const {
     changed[0] = on_input(ctx, in[0]);
     in = changed;
   }
-  const Tensor y = forward_(ctx, in);
+  const Tensor y = recomputes && ctx.train() ? checkpointed(ctx, in) : forward_(ctx, in);
   ctx.record(*this, y);
   return y;
+}
+
+Tensor Module::checkpointed(Context& ctx, std::span<const Tensor> in) const {
+  std::vector<Tensor> weights;
+  for (const ParameterPtr& p : parameters()) weights.push_back(ctx.parameter(*p));
+  Context before = ctx;
+  before.repeated = true;
+  const auto again = [before, forward = forward_](std::span<const Tensor> xs) {
+    Context now = before;
+    return forward(now, xs);
+  };
+  return checkpoint(forward_(ctx, in), again, in, weights);
 }
 
 void Module::collect(bool states, std::vector<ParameterPtr>& out) const {

@@ -75,6 +75,8 @@ class Context {
   // Mixed precision: matrix products and convolutions read bf16; parameters, sums and all else stay f32. An f32 operand
   // in the type that products read, and the product back in f32.
   bool mixed = false;
+  // A second pass over layers for their gradient (Module::recomputes). What it notes and updates is dropped.
+  bool repeated = false;
   // Running statistics take this share of the batch's, instead of what their layers say; 0: as they say.
   double stats_share = 0;
   Tensor operand(Tensor t) const;
@@ -126,12 +128,15 @@ class Module {
     return child;
   }
   void set_forward(Forward f) { forward_ = std::move(f); }
+  // In training, values inside the layer are computed once more for its gradient instead of being kept.
+  bool recomputes = false;
   // Another tensor in place of the first input: the same in another number format.
   std::function<Tensor(Context&, Tensor)> on_input = {};
   std::span<const ModulePtr> children() const { return children_; }
 
  private:
   void collect(bool states, std::vector<ParameterPtr>& out) const;
+  Tensor checkpointed(Context& ctx, std::span<const Tensor> in) const;
   std::string name_, type_;
   std::vector<ParameterPtr> owned_;
   std::vector<ModulePtr> children_;

@@ -90,7 +90,7 @@ Layer gpt(GptOptions o) {
             std::vector<Layer> layers{named("tokens", embedding(o.vocab, o.width, init)),
                                       named("positions", position_embedding(o.context, init))};
             if (o.dropout > 0) layers.push_back(named("dropout", dropout(o.dropout)));
-            layers.push_back(named("blocks", repeat(o.layers, {transformer_block(block)})));
+            layers.push_back(named("blocks", repeat(o.layers, {o.recompute ? recomputed(transformer_block(block)) : transformer_block(block)})));
             layers.push_back(named("norm", layer_norm(1e-5, o.bias)));
             LinearOptions head{.bias = false, .init = init};
             if (o.tied) head.tied_to = b.path_of("tokens.weight");

@@ -42,6 +42,7 @@ void note(nn::Context& ctx, const Instance& instance, const Emissions& emitted) 
 CallInfo here(const CallInfo& run, const nn::Context& ctx, const std::string& name) {
   CallInfo info = run;
   info.train = ctx.train();
+  info.replay = info.replay || ctx.repeated;
   info.key = split_key(run.key, name);
   return info;
 }

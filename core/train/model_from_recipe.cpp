@@ -85,7 +85,7 @@ class Converter {
             .at(recipe_.where(path));
       layer->name = l.name();
     }
-    return layer;
+    return l.recompute() ? nn::recomputed(std::move(layer).value()) : std::move(layer);
   }
 
  private:
@@ -259,7 +259,8 @@ class Converter {
                      .mlp_ratio = g.mlp_ratio(),
                      .dropout = g.dropout(),
                      .bias = g.bias(),
-                     .tied = g.tied()};
+                     .tied = g.tied(),
+                     .recompute = g.recompute()};
     if (g.has_moe()) o.moe = moe(g.moe());
     return nn::gpt(std::move(o));
   }
