@@ -1,5 +1,7 @@
-// Average pooling and its derivative on oneDNN; f32 and bf16.
+// Average pooling and its derivative on oneDNN; f32 and bf16. oneDNN's vectors run over channels: where there are few, windows
+// side by side are added up here, row by row.
 #include "backends/cpu/dnnl_call.h"
+#include "backends/cpu/parallel.h"
 
 namespace tenon::cpu {
 namespace {
@@ -40,10 +42,45 @@ bool usable(const Piece& piece) {
   return dnnl_type(piece.inputs[0].dtype) && inputs_contiguous(piece) && piece.inputs[0].numel() > 0;
 }
 
+class SideBySide final : public Kernel {
+ public:
+  static constexpr int64_t kChannels = 16;  // from here on oneDNN's vectors are full
+  SideBySide(Context& context, const Shape& x, const Shape& y, int64_t kh, int64_t kw)
+      : context_(context), rows_(y[0] * y[1] * y[2]), per_plane_(y[2]), h_(x[2]), w_(x[3]), ow_(y[3]), kh_(kh), kw_(kw) {}
+
+  Status run(std::span<void* const> in, std::span<void* const> out, void*) override {
+    const auto* x = static_cast<const float*>(in[0]);
+    auto* y = static_cast<float*>(out[0]);
+    const float share = 1.0f / static_cast<float>(kh_ * kw_);
+    const int64_t grain = std::max<int64_t>(1, kMovedGrain / (kh_ * w_));
+    parallel_for(context_.threads, rows_, grain, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        const float* first = x + (row / per_plane_ * h_ + row % per_plane_ * kh_) * w_;
+        float* to = y + row * ow_;
+        for (int64_t j = 0; j < ow_; ++j) {
+          float sum = 0;
+          for (int64_t r = 0; r < kh_; ++r)
+            for (int64_t k = 0; k < kw_; ++k) sum += first[r * w_ + j * kw_ + k];
+          to[j] = sum * share;
+        }
+      }
+    });
+    return Status::ok();
+  }
+  std::string_view name() const override { return "cpu:avg_pool2d"; }
+
+ private:
+  Context& context_;
+  int64_t rows_, per_plane_, h_, w_, ow_, kh_, kw_;  // rows_: of all outputs
+};
+
 std::unique_ptr<Kernel> make_avg_pool(Context& context, const Piece& piece) {
   if (!usable(piece)) return nullptr;
   const Layout& x = piece.inputs[0];
-  const Problem p(piece.nodes[0].attrs, x.dtype, x.shape, piece.output_type(0).shape);
+  const Shape& y = piece.output_type(0).shape;
+  const Problem p(piece.nodes[0].attrs, x.dtype, x.shape, y);
+  if (x.dtype == DType::f32 && x.shape[1] < SideBySide::kChannels && p.kernel == p.stride && p.padding == memory::dims{0, 0})
+    return std::make_unique<SideBySide>(context, x.shape, y, p.kernel[0], p.kernel[1]);
   return decline_on_error([&]() -> std::unique_ptr<Kernel> {
     const auto pd = p.forward(context);
     if (is_reference(pd.impl_info_str())) return nullptr;

@@ -139,6 +139,28 @@ void plugins_release(tn_ctx* ctx, tn_instance* p) {
   if (call.run && p) call.run->release(&held(p));
 }
 
+// Puts into the slots of a plugin, once they are declared, what a checkpoint held for them.
+Status restore_slots(HeldPlugin& p) {
+  for (auto& [name, array] : p.instance->saved_slots()) {
+    const auto stored = p.stored.extract(name);
+    if (stored.empty()) continue;
+    const TensorType held{stored.mapped().dtype(), stored.mapped().shape()};
+    if (held != array.type())
+      return invalid(p.instance->who() + ": its slot '" + name + "' is " + to_string(array.type()) + ", the checkpoint holds " + to_string(held));
+    TN_RETURN_IF_ERROR(array.assign(stored.mapped()));
+  }
+  return Status::ok();
+}
+// A use of a plugin. The first one declares its slots: where a checkpoint held something for them, it is built once more.
+template <class Use>
+auto use_of(HeldPlugin& p, Use&& use) -> decltype(use()) {
+  auto r = use();
+  if (!r || p.stored.empty()) return r;
+  TN_RETURN_IF_ERROR(restore_slots(p));
+  p.stored.clear();
+  p.instance->forget_step();
+  return use();
+}
 // What must hold for another plugin must hold when the session is evaluated.
 void take_checks(Call& call, const Instance& plugin, const Emissions& emitted) {
   for (const NamedTensor& check : emitted.checks(plugin.who())) call.emitted.tensors.push_back({check.name, check.value, TN_OUT_CHECK});
@@ -170,7 +192,7 @@ int32_t plugins_build(tn_ctx* ctx, tn_instance* p, const tn_named* in, uint32_t 
   const auto inputs = inputs_of(call, in, n_in);
   if (!call.status().is_ok()) return to_abi(call.status());
   Instance& instance = *held(p).instance;
-  auto r = build_plugin(instance, build_function(instance), *call.graph, call.info, inputs, call.models);
+  auto r = use_of(held(p), [&] { return build_plugin(instance, build_function(instance), *call.graph, call.info, inputs, call.models); });
   if (!r) return call.fail(r.status());
   return hand_over(call, instance, *r, out, capacity, n);
 }
@@ -189,6 +211,7 @@ Status step_model(Call& call, HeldPlugin& p, const std::string& model, const std
     TN_ASSIGN(const auto arrays, call.graph->eval(values));
     TN_RETURN_IF_ERROR(p.optimizer->init(*call.graph, names, arrays));
     p.instance->set_initialised();
+    TN_RETURN_IF_ERROR(restore_slots(p));
   }
   CallInfo info = call.info;
   info.lr = p.optimizer->learning_rate();
@@ -217,7 +240,7 @@ int32_t plugins_perturb(tn_ctx* ctx, tn_instance* p, const tn_attack_target* tar
     return AttackTarget::At{call.tensor(per_sample), call.tensor(output)};
   };
   if (!call.status().is_ok()) return to_abi(call.status());
-  auto r = perturb_input(*held(p).instance, *call.graph, call.info, at, inputs);
+  auto r = use_of(held(p), [&] { return perturb_input(*held(p).instance, *call.graph, call.info, at, inputs); });
   if (!r) return call.fail(r.status());
   return hand_over(call, *held(p).instance, r->emitted, out, capacity, n);
 }
@@ -232,7 +255,7 @@ int32_t plugins_aggregate(tn_ctx* ctx, tn_instance* p, const tn_round* r, tn_ten
                        .inputs = TN_HAS(r, in) ? inputs_of(call, r->in, r->n_in) : std::vector<NamedTensor>{}};
   if (r->client_samples) round.client_samples.assign(r->client_samples, r->client_samples + r->n_clients);
   if (!call.status().is_ok()) return to_abi(call.status());
-  auto out = aggregate_round(*held(p).instance, *call.graph, call.info, round);
+  auto out = use_of(held(p), [&] { return aggregate_round(*held(p).instance, *call.graph, call.info, round); });
   if (!out) return call.fail(out.status());
   take_checks(call, *held(p).instance, out->emitted);
   *params = call.handle(out->params);

@@ -18,14 +18,21 @@ Result<HeldPlugin*> RunService::create(const std::string& kind, const std::strin
     TN_ASSIGN(held->own, Instance::create(*catalog_, kind, id, id, options));
     held->instance = held->own.get();
   }
+  if (Status s = on_made(*held); !s.is_ok()) {
+    on_release(*held);
+    return s;
+  }
   held_.push_back(std::move(held));
   return held_.back().get();
 }
 
 void RunService::release(HeldPlugin* p) {
+  on_release(*p);
   std::erase_if(held_, [&](const auto& held) { return held.get() == p; });
 }
 
+Status RunService::on_made(HeldPlugin&) { return Status::ok(); }
+void RunService::on_release(HeldPlugin&) {}
 Result<HeldPlugin*> RunService::of_recipe(const std::string&, const std::string&) { return not_here("recipe"); }
 Result<Call*> RunService::open(Call&, bool, int64_t) { return not_here("open"); }
 Status RunService::evaluate(Call&, std::span<const Tensor>) { return not_here("run"); }

@@ -2,6 +2,7 @@
 // offers other plugins only.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -20,6 +21,8 @@ struct HeldPlugin {
   Instance* instance = nullptr;
   std::unique_ptr<OptimizerPlugin> optimizer;  // instead, of an optimizer
   int64_t steps = 0;                           // that it made
+  // What a checkpoint holds of its slots, by their names in saved_slots(), until its first use declares them.
+  std::map<std::string, HostArray> stored;
 };
 
 class RunService : public FormService {
@@ -32,7 +35,6 @@ class RunService : public FormService {
   Catalog& catalog() { return *catalog_; }
   Result<HeldPlugin*> create(const std::string& kind, const std::string& id, const Options& options);
   void release(HeldPlugin* p);
-  const std::vector<std::unique_ptr<HeldPlugin>>& held() const { return held_; }
   // One of the recipe, by name ("" the only one).
   virtual Result<HeldPlugin*> of_recipe(const std::string& kind, const std::string& name);
 
@@ -68,6 +70,9 @@ class RunService : public FormService {
   virtual void progress(int64_t done, int64_t total, const std::string& text);
 
  protected:
+  // A plugin that create made, before its first use; and one that goes.
+  virtual Status on_made(HeldPlugin& p);
+  virtual void on_release(HeldPlugin& p);
   std::vector<std::unique_ptr<HeldPlugin>> held_;
 
  private:

@@ -287,6 +287,7 @@ Status Experiment::bind_parameters(const Batch& batch) {
   for (Instance* plugin : objective_.instances())
     for (const Instance::Trainable& t : plugin->trainable_parameters())
       parameters.push_back({t.parameter->name, t.parameter, t.optimizer, t.lr_scale, t.no_decay});
+  if (procedure_ && recipe_.proto.optimizer_size() == 0) return Status::ok();  // it trains them itself, or none does
   return optimizers_.bind(*runtime_, std::move(parameters));
 }
 

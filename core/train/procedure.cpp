@@ -19,8 +19,14 @@ class ProcedureRun final : public RunService {
   ProcedureRun(Experiment& e, RunFolder* folder, Observer& observer, int64_t first)
       : RunService(e.catalog()), e_(e), folder_(folder), observer_(observer), step_(first), steps_graph_(e.runtime()), graph_(e.runtime()) {}
 
+  ~ProcedureRun() override {
+    if (folder_) folder_->made_plugins().clear();
+  }
+
   int64_t step() const { return step_; }
   const MetricValues& reported() const { return reported_; }
+  // Whether a checkpoint holds all there is: the plugins that the procedure made are gone when it has returned.
+  bool is_saved() const { return is_saved_; }
 
   // --- other plugins ---
   Result<HeldPlugin*> of_recipe(const std::string& kind, const std::string& name) override {
@@ -79,7 +85,7 @@ class ProcedureRun final : public RunService {
     }
     const std::vector<Objective::ModelChange> changes = objective.take_changes();
     for (const Objective::ModelChange& change : changes) TN_RETURN_IF_ERROR(e_.apply(change));
-    if (!updates.empty() || !changes.empty()) measured_.clear();
+    if (!updates.empty() || !changes.empty()) changed();
     return Status::ok();
   }
   void close(Call& session) override {
@@ -99,6 +105,7 @@ class ProcedureRun final : public RunService {
     step_ = std::max(step_ + 1, trained_);
     TN_RETURN_IF_ERROR(folder_->save(e_, step_, reported_));
     observer_.on_checkpoint(step_, folder_->last_checkpoint());
+    is_saved_ = true;
     return Status::ok();
   }
 
@@ -142,7 +149,7 @@ class ProcedureRun final : public RunService {
       observer_.on_step({.step = k + 1, .total_steps = e_.total_steps(), .epoch = k / e_.steps_per_epoch(), .loss = r.loss,
                          .learning_rate = e_.optimizers().learning_rate(k, e_.total_steps()), .samples_per_second = 0, .parts = r.parts});
     }
-    measured_.clear();
+    changed();
     return steps > 0 ? sum / static_cast<double>(steps) : 0;
   }
   Result<double> metric(const std::string& split, const std::string& name) override {
@@ -179,7 +186,7 @@ class ProcedureRun final : public RunService {
     return e_.objective().sites(model_of(model));
   }
   Status configure(const std::string& model, const std::vector<int64_t>& choices) override {
-    measured_.clear();
+    changed();
     return e_.objective().configure(model_of(model), choices);
   }
   Result<std::vector<int64_t>> sample(const std::string& model, uint64_t key, int32_t which) override {
@@ -202,13 +209,14 @@ class ProcedureRun final : public RunService {
       objective.end();
       for (Instance* plugin : objective.instances()) plugin->forget_step();
     }
-    measured_.clear();
+    changed();
     return Status::ok();
   }
 
   // --- what the procedure has to say ---
   void report(const std::string& name, double value) override {
     reported_[name] = unlogged_[name] = value;
+    is_saved_ = false;
   }
   void progress(int64_t done, int64_t total, const std::string& text) override {
     flush(done);
@@ -223,7 +231,17 @@ class ProcedureRun final : public RunService {
   }
   const Status& logged() const { return log_; }
 
+ protected:
+  Status on_made(HeldPlugin& p) override { return folder_ ? folder_->made_plugins().add(p) : Status::ok(); }
+  void on_release(HeldPlugin& p) override {
+    if (folder_) folder_->made_plugins().remove(p);
+  }
+
  private:
+  void changed() {
+    measured_.clear();
+    is_saved_ = false;
+  }
   std::string model_of(const std::string& name) const { return name.empty() ? e_.main_model() : name; }
   Result<size_t> stream_of(const std::string& name) const {
     std::vector<std::string> names;
@@ -238,6 +256,7 @@ class ProcedureRun final : public RunService {
   RunFolder* folder_;
   Observer& observer_;
   int64_t step_, trained_ = 0, asked_ = 0;
+  bool is_saved_ = false;
   Graph steps_graph_, graph_;
   const Batch nothing_;
   std::unique_ptr<Call> session_;
@@ -261,7 +280,7 @@ Result<Summary> run_recipe(Experiment& e, RunFolder* folder, Observer& observer,
   if (!status.is_ok() && !summary.cancelled) return status;
   run.flush(run.step());
   TN_RETURN_IF_ERROR(run.logged());
-  if (folder && !summary.cancelled) TN_RETURN_IF_ERROR(run.checkpoint(true));
+  if (folder && !summary.cancelled && !run.is_saved()) TN_RETURN_IF_ERROR(run.checkpoint(true));
   summary.metrics = run.reported();
   summary.steps = run.step();
   summary.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();

@@ -67,7 +67,7 @@ Status RunFolder::open_logs(int64_t from_step) {
 
 Result<int64_t> RunFolder::restore(Experiment& e) {
   int64_t step = 0;
-  TN_RETURN_IF_ERROR(restore_checkpoint(last_, e, &step));
+  TN_RETURN_IF_ERROR(restore_checkpoint(last_, e, &step, &made_plugins_));
   TN_RETURN_IF_ERROR(open_logs(step));
   if (const auto marked = best_checkpoint(dir_ + "/checkpoints"))
     if (const auto best = load_checkpoint(*marked))
@@ -96,6 +96,7 @@ Status RunFolder::save(Experiment& e, int64_t step, const MetricValues& metrics)
     TN_ASSIGN(std::string bytes, instance->save_bytes());
     if (!bytes.empty()) c.blobs[name] = std::move(bytes);
   }
+  TN_RETURN_IF_ERROR(made_plugins_.save(c));
   for (const DataStream& s : e.streams()) c.blobs["schema/" + s.name] = s.train->schema.to_json();
   for (const auto& [name, value] : metrics) c.history.push_back({step, name, value});
   const std::string dir = dir_ + "/checkpoints";
@@ -126,7 +127,7 @@ void RunFolder::discard_if_unused() {
     if (!path.empty()) fs::remove(path, ignored);  // a folder with anything else in it stays
 }
 
-Status restore_checkpoint(const std::string& path, Experiment& e, int64_t* step) {
+Status restore_checkpoint(const std::string& path, Experiment& e, int64_t* step, MadePlugins* made) {
   TN_ASSIGN(const Checkpoint c, load_checkpoint(path));
   auto arrays = e.saved_arrays();
   std::vector<Wanted> wanted;
@@ -141,6 +142,7 @@ Status restore_checkpoint(const std::string& path, Experiment& e, int64_t* step)
   e.optimizers().set_counts(counts);
   for (const auto& [name, instance] : instances(e))
     if (const auto it = c.blobs.find(name); it != c.blobs.end()) TN_RETURN_IF_ERROR(instance->load_bytes(it->second));
+  if (made) made->load(c);
   if (step) *step = c.step;
   return Status::ok();
 }

@@ -9,6 +9,7 @@
 #include "core/io/tensorboard.h"
 #include "core/train/checkpoint.h"
 #include "core/train/experiment.h"
+#include "core/train/made_plugins.h"
 
 namespace tenon {
 
@@ -27,6 +28,8 @@ class RunFolder {
   Status log(int64_t step, const MetricValues& values);
   // Writes a checkpoint after `step` steps; `metrics` are those of its evaluation (for checkpoint.best).
   Status save(Experiment& e, int64_t step, const MetricValues& metrics);
+  // Of the procedure that runs: saved and restored with the rest.
+  MadePlugins& made_plugins() { return made_plugins_; }
   // After a failure: removes the folder if the run came to nothing, no metric and no checkpoint, so that another try is
   // not refused because of it.
   void discard_if_unused();
@@ -37,10 +40,11 @@ class RunFolder {
   std::optional<double> best_;  // value of checkpoint.best in the checkpoint that is marked
   std::unique_ptr<MetricsLog> lines_;
   std::unique_ptr<EventWriter> events_;
+  MadePlugins made_plugins_;
 };
 
-// Tensors of a checkpoint into an experiment. `step` gets the checkpoint's. Errors: another model's checkpoint.
-Status restore_checkpoint(const std::string& path, Experiment& e, int64_t* step);
+// Tensors of a checkpoint into an experiment. `step` and `made` get the checkpoint's. Errors: another model's checkpoint.
+Status restore_checkpoint(const std::string& path, Experiment& e, int64_t* step, MadePlugins* made = nullptr);
 // Parameters of a model (by its name in the recipe) from a checkpoint folder or a .safetensors file.
 Status load_parameters(const std::string& path, const std::string& recipe_dir, const std::string& model_name, nn::Model& model);
 

@@ -187,6 +187,38 @@ TEST_CASE("a procedure drives the run, and goes on where a checkpoint left off")
   CHECK(rest->metrics.empty());  // all rounds were done
 }
 
+TEST_CASE("plugins that a procedure made are part of its checkpoints") {
+  const auto text = [](const std::string& options) {
+    return kMlp + "loss { id: 'cross_entropy' } procedure { id: 'descent' options { " + options + " } } ";
+  };
+  const test::TempFolder folder;
+  Observer quiet;
+  const auto run = [&](int64_t steps, const std::string& name, bool resume) {
+    Run r(text("steps: " + std::to_string(steps)));
+    INFO(r.status.message());
+    REQUIRE(r.experiment);
+    auto out = RunFolder::open(folder.file(name), resume, r.experiment->recipe());
+    REQUIRE(out.is_ok());
+    const auto first = resume ? out->restore(*r.experiment) : Result<int64_t>(int64_t{0});
+    INFO(first.status().message());
+    REQUIRE(first.is_ok());
+    const auto summary = run_recipe(*r.experiment, &*out, quiet, *first);
+    INFO(summary.status().message());
+    REQUIRE(summary.is_ok());
+    return summary->metrics;
+  };
+  const MetricValues whole = run(6, "whole", false), half = run(3, "parts", false);
+  CHECK(run(3, "parts", true).empty());  // done: the optimizer is made, not used
+  CHECK(run(6, "parts", true) == whole);
+  CHECK(half.at("train/loss") != whole.at("train/loss"));
+  CHECK(half.at("test/loss") != whole.at("test/loss"));  // metrics follow a model that a session changed
+  CHECK(whole.at("val/rows") == 0);
+
+  Run limited(text("limit: 0.5"));
+  REQUIRE(limited.experiment);
+  CHECK_THAT(run_recipe(*limited.experiment, nullptr, quiet).status().message(), ContainsSubstring("procedure 'descent': the loss is above its limit"));
+}
+
 TEST_CASE("a procedure chooses the quantised form of a model, whose statistics follow") {
   const std::string model = "model { layer { linear { units: 6 } } layer { batch_norm {} } layer { relu {} } layer { linear {} } } ";
   const auto measure = [&](const std::string& quantizer) {
