@@ -95,7 +95,9 @@ Initializer kaiming_normal(double a) {
   };
 }
 
-Initializer lecun_normal() { return kaiming_normal(1); }
+Initializer lecun_normal(double gain) {
+  return [=](HostArray& a, Fan fan, Philox& rng) { fill(a, [&, std = gain * root_inverse(fan.in)] { return std * rng.normal(); }); };
+}
 
 Initializer torch_default() { return kaiming_uniform(std::sqrt(5.0)); }
 
@@ -136,7 +138,7 @@ constexpr Named kNamed[] = {
     {"xavier_normal", "gain", [](const Options& o) { return xavier_normal(o.gain.value_or(1)); }},
     {"kaiming_uniform", "a", [](const Options& o) { return kaiming_uniform(o.a.value_or(0)); }},
     {"kaiming_normal", "a", [](const Options& o) { return kaiming_normal(o.a.value_or(0)); }},
-    {"lecun_normal", "", [](const Options&) { return lecun_normal(); }},
+    {"lecun_normal", "gain", [](const Options& o) { return lecun_normal(o.gain.value_or(1)); }},
     {"orthogonal", "gain", [](const Options& o) { return orthogonal(o.gain.value_or(1)); }},
     {"torch_default", "", [](const Options&) { return torch_default(); }},
 };

@@ -34,8 +34,8 @@ Initializer xavier_normal(double gain = 1);
 // He et al. 2015 for leaky ReLU of slope a: variance 2 / ((1 + a^2) in).
 Initializer kaiming_uniform(double a = 0);
 Initializer kaiming_normal(double a = 0);
-// LeCun et al. 1998: variance 1 / in.
-Initializer lecun_normal();
+// LeCun et al. 1998: variance gain^2 / in.
+Initializer lecun_normal(double gain = 1);
 // Saxe et al. 2014: rows (or columns, the fewer) orthonormal, times gain. The weight is seen as [out, in *
 // kernel].
 Initializer orthogonal(double gain = 1);

@@ -70,7 +70,7 @@ struct MoeOptions {
   std::string activation = "gelu";
   bool bias = false;
   bool normalize = false;  // weights of the chosen experts are made to sum to 1
-  Initializer init = {}, output_init = {};
+  Initializer init = {}, output_init = {}, router_init = {};  // of up, down and router; the last two: as init
   int64_t shared_experts = 0;  // that see every token besides
   // Told each module that is made, and where to put a router of its own.
   std::function<void(const Module&, const std::shared_ptr<MoeRouter>&)> built = {};

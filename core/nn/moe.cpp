@@ -42,7 +42,7 @@ Layer moe(MoeOptions o) {
                 m->add_child(act->make(act_builder, std::span<const TensorType>(&hidden_type, 1)));
             Builder router_builder = b.child("router");
             const ModulePtr router =
-                m->add_child(linear(o.experts, {.bias = false, .init = o.init}).make(router_builder, in));
+                m->add_child(linear(o.experts, {.bias = false, .init = o.router_init ? o.router_init : o.init}).make(router_builder, in));
             if (!router || !act_module) return nullptr;
             const ParameterPtr up = m->own(
                 b.parameter("up.weight", {o.experts, width, hidden}, init, Kind::weight, {width, hidden}));

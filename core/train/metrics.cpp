@@ -447,9 +447,12 @@ Result<std::unique_ptr<Metric>> make_recall_at_k(const Options& options) {
 // ---- Balance of experts
 // ---------------------------------------------------------------------------------------------
 
-// How much more than its share the busiest expert got, over all batches: (max load - mean load) / mean load.
-class MaxViolation final : public Metric {
+// From how many tokens each expert got, over all batches: how much more than its share the busiest one got, (max - mean) / mean,
+// or how many got none.
+class ExpertLoads final : public Metric {
  public:
+  enum class Kind { max_violation, idle };
+  explicit ExpertLoads(Kind kind) : kind_(kind) {}
   Status update(const RoleArrays& arrays, int64_t) override {
     TN_ASSIGN(const HostArray* load, role(arrays, "load"));
     if (load->shape().rank() != 1 || (!loads_.empty() && load->numel() != static_cast<int64_t>(loads_.size())))
@@ -462,18 +465,20 @@ class MaxViolation final : public Metric {
     double total = 0, most = 0;
     for (double n : loads_) total += n, most = std::max(most, n);
     if (total <= 0) return bad_state("has seen no tokens");
+    if (kind_ == Kind::idle) return static_cast<double>(std::count(loads_.begin(), loads_.end(), 0));
     const double share = total / static_cast<double>(loads_.size());
     return (most - share) / share;
   }
   void reset() override { loads_.clear(); }
 
  private:
+  Kind kind_;
   std::vector<double> loads_;
 };
 
-Result<std::unique_ptr<Metric>> make_max_violation(const Options& options) {
+Result<std::unique_ptr<Metric>> make_expert_loads(const Options& options, ExpertLoads::Kind kind) {
   TN_RETURN_IF_ERROR(OptionBinder(options).finish());
-  return std::unique_ptr<Metric>(std::make_unique<MaxViolation>());
+  return std::unique_ptr<Metric>(std::make_unique<ExpertLoads>(kind));
 }
 
 // ---- Distribution of numbers
@@ -554,7 +559,10 @@ std::span<const MetricInfo> metrics() {
       {"mae", kScores, "mean absolute error", false, [](O o) { return make_mean_error(o, false); }},
       {"r2", kScores, "coefficient of determination", true, make_r2},
       {"recall_at_k", kScores, "share of embeddings with one of their label among the k nearest", true, make_recall_at_k},
-      {"max_vio", "load", "how much more than its share the busiest expert gets", false, make_max_violation},
+      {"max_vio", "load", "how much more than its share the busiest expert gets", false,
+       [](O o) { return make_expert_loads(o, ExpertLoads::Kind::max_violation); }},
+      {"idle_experts", "load", "number of experts that no token goes to", false,
+       [](O o) { return make_expert_loads(o, ExpertLoads::Kind::idle); }},
       {"kurtosis", "values", "fourth moment over squared variance; 3 for a normal distribution", false,
        [](O o) { return make_distribution(o, Distribution::Kind::kurtosis); }},
       {"peak", "values", "largest magnitude over standard deviation", false,

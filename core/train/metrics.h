@@ -41,6 +41,7 @@ class Metric {
 // accuracy      outputs, labels   threshold (0), ignore_index (-100)
 // top_k         outputs, labels   k (5), ignore_index
 // max_vio       load                                          (max - mean) / mean of the loads of experts
+// idle_experts  load                                          experts with load 0
 // precision, recall, f1           average (auto | binary | macro), threshold, ignore_index; 0/0 counts as 0
 // auc           outputs, labels   binary, ties count half; outputs [N], [N,1] or [N,2] (score = second -
 // first) mse, mae      outputs, labels r2            outputs, labels   of each output, then their mean;

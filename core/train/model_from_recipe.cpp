@@ -175,11 +175,15 @@ class Converter {
                                  .dropout = t.dropout(),
                                  .bias = t.bias(),
                                  .activation = t.activation()};
-        if (t.has_moe()) o.moe = moe(t.moe());
+        if (t.has_moe()) {
+          TN_ASSIGN(o.moe, moe(t.moe()));
+        }
         return nn::transformer_block(std::move(o));
       }
-      case proto::Layer::kMoe:
-        return nn::moe(moe(l.moe()));
+      case proto::Layer::kMoe: {
+        TN_ASSIGN(auto o, moe(l.moe()));
+        return nn::moe(std::move(o));
+      }
       case proto::Layer::kMlp:
         return mlp(l.mlp());
       case proto::Layer::kGpt:
@@ -222,7 +226,7 @@ class Converter {
     return nn::embedding(vocab, dim, std::move(init));
   }
 
-  nn::MoeOptions moe(const proto::Moe& m) const {
+  Result<nn::MoeOptions> moe(const proto::Moe& m) const {
     nn::MoeOptions o{.experts = m.experts(),
                      .top_k = m.top_k(),
                      .hidden = m.hidden(),
@@ -230,6 +234,9 @@ class Converter {
                      .bias = m.bias(),
                      .normalize = m.normalize(),
                      .shared_experts = m.shared_experts()};
+    TN_ASSIGN(o.init, initializer(m.init()));
+    TN_ASSIGN(o.output_init, initializer(m.output_init()));
+    TN_ASSIGN(o.router_init, initializer(m.router_init()));
     if (m.has_router())
       o.built = [routers = routers_, router = m.router(), k = m.top_k()](const nn::Module& layer, const std::shared_ptr<nn::MoeRouter>& slot) {
         routers->push_back({layer.name(), router, k, slot});
@@ -261,7 +268,9 @@ class Converter {
                      .bias = g.bias(),
                      .tied = g.tied(),
                      .recompute = g.recompute()};
-    if (g.has_moe()) o.moe = moe(g.moe());
+    if (g.has_moe()) {
+      TN_ASSIGN(o.moe, moe(g.moe()));
+    }
     return nn::gpt(std::move(o));
   }
 

@@ -190,7 +190,7 @@ TEST_CASE("tokens [B,T,C], ignored labels, soft labels") {
   check_near(*m->value(), 0.75);
 }
 
-TEST_CASE("max_vio sums the loads of all batches") {
+TEST_CASE("max_vio and idle_experts sum the loads of all batches") {
   REQUIRE_GOOD(const auto m, make_metric("max_vio"));
   const HostArray a = HostArray::of(std::vector<int64_t>{5, 1}), b = HostArray::of(std::vector<int64_t>{1, 1}),
                   three = HostArray::of(std::vector<int64_t>{1, 1, 1});
@@ -199,6 +199,14 @@ TEST_CASE("max_vio sums the loads of all batches") {
   REQUIRE(m->update({{"load", &b}}, 1).is_ok());
   check_near(*m->value(), 0.5);  // 6 against a share of 4
   CHECK_FAILS(m->update({{"load", &three}}, 1), "load of each expert");
+
+  REQUIRE_GOOD(const auto idle, make_metric("idle_experts"));
+  const HostArray first = HostArray::of(std::vector<int64_t>{4, 0, 0}), second = HostArray::of(std::vector<int64_t>{1, 0, 2});
+  CHECK_FAILS(idle->value(), "no tokens");
+  REQUIRE(idle->update({{"load", &first}}, 4).is_ok());
+  check_near(*idle->value(), 2);
+  REQUIRE(idle->update({{"load", &second}}, 3).is_ok());
+  check_near(*idle->value(), 1);
 }
 
 TEST_CASE("the distribution of numbers: kurtosis, peak, share near zero") {

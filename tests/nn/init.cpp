@@ -43,6 +43,7 @@ TEST_CASE("initialisers have the variance and bound of their definition") {
   CHECK(near(variance(drawn(init::kaiming_uniform(), shape)), 2.0 / 80));
   CHECK(near(variance(drawn(init::kaiming_normal(), shape)), 2.0 / 80));
   CHECK(near(variance(drawn(init::lecun_normal(), shape)), 1.0 / 80));
+  CHECK(near(variance(drawn(*init::by_name("lecun_normal", {.gain = 0.5}), shape)), 0.25 / 80));
   CHECK(near(variance(drawn(init::normal(3, 0.5), shape)), 0.25));
   CHECK(largest(drawn(init::torch_default(), shape)) <= 1 / std::sqrt(80.0));
   CHECK(largest(drawn(init::torch_default(), shape)) > 0.99 / std::sqrt(80.0));

@@ -77,6 +77,22 @@ TEST_CASE("recipes build graphs, name layers, freeze, and tell of routers") {
   CHECK(m->routers[0].router.id() == "hash");
 }
 
+TEST_CASE("a recipe says how the matrices of experts begin") {
+  auto rt = test::runtime();
+  const auto first = [&](const std::string& said, const std::string& parameter) {
+    const auto m = from_text(*rt, "layer { flatten {} } layer { name: 'm' moe { experts: 2 top_k: 1 hidden: 3 " + said + " } }", kImages);
+    INFO(m.status().message());
+    REQUIRE(m.is_ok());
+    for (const auto& p : m->model.parameters)
+      if (p->name == "m." + parameter) return p->value.to_host().value().at(0);
+    return -1.0;
+  };
+  for (const char* each : {"router.weight", "up.weight", "down.weight"}) CHECK(first("init: 'ones'", each) == 1);
+  CHECK(first("init: 'ones' output_init: 'zeros'", "down.weight") == 0);
+  CHECK(first("init: 'ones' output_init: 'zeros'", "router.weight") == 1);
+  CHECK(first("init: 'ones' router_init: 'zeros'", "router.weight") == 0);
+}
+
 TEST_CASE("complaints about models point into the recipe") {
   auto rt = test::runtime();
   const ModelFacts nothing{.inputs = kImages.inputs};
@@ -84,6 +100,8 @@ TEST_CASE("complaints about models point into the recipe") {
   check_error(*rt, "layer { flatten {} }\nlayer { linear { units: 3 init: \"normal(sdt=1)\" } }", kImages, "'sdt=1' is no option=number");
   check_error(*rt, "layer { flatten {} }\nlayer { linear { units: 3 init: \"zeros(std=1)\" } }", kImages, "no option 'std'");
   check_error(*rt, "layer { flatten {} }\nlayer { linear { units: 3 init: \"zero\" } }", kImages,
+              "r.txtpb:3: no initialiser");
+  check_error(*rt, "layer { flatten {} }\nlayer { moe { experts: 2 router_init: \"zero\" } }", kImages,
               "r.txtpb:3: no initialiser");
   check_error(*rt, "layer { residual {\n layer { conv2d { channels: 3 } } } }", kImages,
               "r.txtpb:3: conv: kernel is missing");
