@@ -22,6 +22,7 @@ struct RuntimeOptions {
   bool eager = false;  // evaluate each node when it is built (TENON_EAGER=1): same results, friendly to a debugger
   size_t plan_cache_bytes = size_t{64} << 20;
   // Planner passes (core/plan/passes.h); turning one off changes speed and memory, never results.
+  bool pass_expand = true;
   bool pass_cse = true;
   bool pass_simplify = true;
   bool pass_epilogue = true;
@@ -29,6 +30,7 @@ struct RuntimeOptions {
   bool pass_rows = true;
   bool pass_joins = true;
   bool pass_inplace = true;
+  bool pass_native = true;
 };
 
 struct RuntimeStats {

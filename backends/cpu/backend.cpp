@@ -27,7 +27,10 @@ bool inputs_in_order(const PieceNode& node) {
 
 class CpuBackend final : public Backend {
  public:
-  CpuBackend() { context_.threads = omp_get_max_threads(); }
+  explicit CpuBackend(bool native) {
+    context_.threads = omp_get_max_threads();
+    context_.native = native;
+  }
   std::string_view name() const override { return "cpu"; }
 
   Result<void*> allocate(size_t bytes) override { return pool_.allocate(bytes); }
@@ -86,6 +89,6 @@ class CpuBackend final : public Backend {
 }  // namespace
 }  // namespace cpu
 
-std::unique_ptr<Backend> make_cpu_backend() { return std::make_unique<cpu::CpuBackend>(); }
+std::unique_ptr<Backend> make_cpu_backend(bool native) { return std::make_unique<cpu::CpuBackend>(native); }
 
 }  // namespace tenon

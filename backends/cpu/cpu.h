@@ -9,7 +9,7 @@
 namespace tenon {
 
 // Uses as many threads as OpenMP would (OMP_NUM_THREADS, or the cores this process may run on) until
-// set_threads().
-std::unique_ptr<Backend> make_cpu_backend();
+// set_threads(). `native`: fused pieces may become machine code.
+std::unique_ptr<Backend> make_cpu_backend(bool native = true);
 
 }  // namespace tenon

@@ -16,6 +16,7 @@ struct DnnlState;
 // State shared by the kernels of one backend.
 struct Context {
   int threads = 1;
+  bool native = true;               // tile programs may become machine code
   std::shared_ptr<DnnlState> dnnl;  // made by the first kernel that needs it
 };
 

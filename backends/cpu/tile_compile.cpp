@@ -10,15 +10,21 @@ class Compiler {
  public:
   explicit Compiler(TileDraft draft) : draft_(std::move(draft)), program_(draft_.program) {}
 
-  bool run() {
-    std::vector<TileStep> prologue, body;
+  bool run(bool native) {
+    std::vector<TileStep> prologue;
     for (const TileStep& s : draft_.steps)
-      (draft_.value(s.out).kind == TileRef::scalar ? prologue : body).push_back(s);
-    if (body.size() > kMaxTileInstrs || program_.n_row_scalars > int{kMaxTileScalars} ||
+      if (draft_.value(s.out).kind == TileRef::scalar) prologue.push_back(s);
+    if (program_.n_row_scalars > int{kMaxTileScalars} ||
         program_.n_scalars + static_cast<int>(prologue.size()) > int{kMaxTileScalars})
       return false;
     for (const TileStep& s : prologue)
       draft_.value(s.out).index = static_cast<uint16_t>(program_.n_scalars++);
+    std::erase_if(draft_.steps,
+                  [&](const TileStep& s) { return draft_.value(s.out).kind == TileRef::scalar; });
+    if (native) form_phases(draft_);
+    pair_steps(draft_);
+    const std::vector<TileStep>& body = draft_.steps;
+    if (body.size() > kMaxTileInstrs) return false;
     find_lifetimes(body);
     assign_slots(body);
     fit_tile();
@@ -29,16 +35,24 @@ class Compiler {
   TileProgram take() { return std::move(program_); }
 
  private:
+  const TilePhase& phase(const TileStep& s) const { return draft_.phases[static_cast<size_t>(s.phase)]; }
+  std::span<const int> operands(const TileStep& s) const {
+    if (s.kind == TileInstr::native) return phase(s).reads;
+    return {s.in.data(), static_cast<size_t>(s.n_in)};
+  }
+  std::span<const int> results(const TileStep& s) const {
+    if (s.kind == TileInstr::native) return phase(s).writes;
+    return {&s.out, 1};
+  }
+
   void find_lifetimes(const std::vector<TileStep>& body) {
     program_.last_read.assign(program_.inputs.size(), -1);
-    for (size_t i = 0; i < body.size(); ++i) {
-      draft_.value(body[i].out).defined = static_cast<int>(i);
-      for (int o = 0; o < body[i].n_in; ++o) {
-        TileValue& v = draft_.value(body[i].in[static_cast<size_t>(o)]);
+    for (size_t i = 0; i < body.size(); ++i)
+      for (const int operand : operands(body[i])) {
+        TileValue& v = draft_.value(operand);
         v.last_use = static_cast<int>(i);
         if (v.kind == TileRef::input) program_.last_read[v.index] = static_cast<int>(i);
       }
-    }
   }
 
   int take_slot() {
@@ -68,37 +82,39 @@ class Compiler {
     const int end = static_cast<int>(body.size());
     for (int i = 0; i < end; ++i) {
       const TileStep& step = body[static_cast<size_t>(i)];
-      TileValue& out = draft_.value(step.out);
-      if (out.kind != TileRef::slot) {
-        release(step, i, nullptr, false);
-        continue;
+      for (const int result : results(step)) {
+        TileValue& out = draft_.value(result);
+        if (out.kind != TileRef::slot) continue;
+        widen(out.lane);
+        bool needs_slot = out.output < 0;
+        if (out.output >= 0) {
+          program_.outputs[static_cast<size_t>(out.output)].written_by = i;
+          needs_slot =
+              std::any_of(program_.last_read.begin(), program_.last_read.end(), [&](int r) { return r > i; });
+          if (needs_slot) out.last_use = end;
+        }
+        release(step, i, &out);
+        if (needs_slot) {
+          out.slot = take_slot();
+          if (out.output >= 0) program_.outputs[static_cast<size_t>(out.output)].slot = out.slot;
+        }
       }
-      widen(out.lane);
-      bool needs_slot = out.output < 0;
-      if (out.output >= 0) {
-        program_.outputs[static_cast<size_t>(out.output)].written_by = i;
-        needs_slot =
-            std::any_of(program_.last_read.begin(), program_.last_read.end(), [&](int r) { return r > i; });
-        if (needs_slot) out.last_use = end;
+      release(step, i, nullptr);
+      for (const int result : results(step)) {
+        const TileValue& out = draft_.value(result);
+        if (out.slot >= 0 && out.last_use < 0 && out.output < 0) free_.push_back(out.slot);  // never read
       }
-      release(step, i, &out, true);
-      if (needs_slot) {
-        out.slot = take_slot();
-        if (out.output >= 0) program_.outputs[static_cast<size_t>(out.output)].slot = out.slot;
-      }
-      release(step, i, &out, false);
-      if (out.slot >= 0 && out.last_use < 0 && out.output < 0) free_.push_back(out.slot);  // never read
     }
   }
 
-  // Frees the slots of operands that end with this step: those that its result may take, or the others.
-  void release(const TileStep& step, int at, const TileValue* out, bool takable) {
-    for (int o = 0; o < step.n_in; ++o) {
-      TileValue& v = draft_.value(step.in[static_cast<size_t>(o)]);
+  // Frees the slots of operands that end with this step: those that its result `out` may take, or all.
+  void release(const TileStep& step, int at, const TileValue* out) {
+    for (const int operand : operands(step)) {
+      TileValue& v = draft_.value(operand);
       const bool in_place = out && is_floating(v.dtype) && is_floating(out->dtype) &&
                             size_of(v.lane) == size_of(out->lane) && step.op != TileOp::expand_bf16 &&
                             step.op != TileOp::shrink_bf16;
-      if (v.slot < 0 || v.held || v.last_use != at || in_place != takable || v.output >= 0) continue;
+      if (v.slot < 0 || v.held || v.last_use != at || (out && !in_place) || v.output >= 0) continue;
       free_.push_back(v.slot);
       v.last_use = -1;  // once only, even when it is both operands
     }
@@ -123,9 +139,17 @@ class Compiler {
     if (v.kind == TileRef::slot) return {TileRef::slot, static_cast<uint16_t>(v.slot)};
     return {v.kind, v.index};
   }
-  TileInstr encode(const TileStep& s) const {
+  TileInstr encode(const TileStep& s) {
     TileInstr t;
     t.kind = s.kind;
+    if (s.kind == TileInstr::native) {
+      t.phase = static_cast<int>(program_.phases.size());
+      TileProgram::Phase& p = program_.phases.emplace_back();
+      p.code = phase(s).code;
+      for (const std::span<const int> values : {operands(s), results(s)})
+        for (const int v : values) p.streams.push_back(ref(v));
+      return t;
+    }
     t.fn = s.fn;
     t.how = s.how;
     if (s.kind == TileInstr::pick) t.index = draft_.value(s.in[1]).lane;
@@ -148,14 +172,15 @@ class Compiler {
 std::unique_ptr<Kernel> make_tile_kernel(Context& context, const Piece& piece) {
   std::optional<TileDraft> draft = draft_piece(piece);
   if (!draft) return nullptr;
-  pair_steps(*draft);
   Compiler compiler(*std::move(draft));
-  if (!compiler.run()) return nullptr;
+  if (!compiler.run(context.native)) return nullptr;
   const std::string_view last = piece.nodes.back().op;
   std::string name = "tile:";
   name += last.substr(0, last.rfind('/'));
   if (piece.nodes.size() > 1) name.append("+").append(std::to_string(piece.nodes.size() - 1));
-  return make_tile_interpreter(context, compiler.take(), std::move(name));
+  TileProgram program = compiler.take();
+  if (!program.phases.empty()) name += " native";
+  return make_tile_interpreter(context, std::move(program), std::move(name));
 }
 
 }  // namespace tenon::cpu

@@ -13,6 +13,8 @@
 #include <cmath>
 #include <limits>
 
+#include "backends/cpu/tile_exp.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace tenon::cpu::HWY_NAMESPACE {
 
@@ -62,23 +64,24 @@ HWY_INLINE V keep_nan(D, V x, V y) {
   return hn::IfThenElse(hn::Eq(x, x), y, x);
 }
 
-// e^x in f32 where the exponent can be applied by one instruction that knows about underflow and overflow:
-// 2^n e^r with |r| <= ln(2) / 2 and Cephes' polynomial for e^r, within 1 ulp.
+// e^x in f32 where the exponent can be applied by one instruction that knows about underflow and overflow,
+// and a table of 32 numbers looked up by one: 2^n e^r with 32 n an integer, |r| <= ln(2) / 64, and e^r to the
+// third power, within 1.01 ulp.
 #if HWY_TARGET == HWY_AVX3
 template <class D, class V>
 HWY_INLINE V exp_f32(D d, V x) {
   const auto c = [&](double v) HWY_ATTR { return constant<D, V>(d, v); };
   // Where the result is 0 or inf in any case. These two give their second operand if one is NaN.
-  x = V{_mm512_max_ps(c(-105).raw, _mm512_min_ps(c(90).raw, x.raw))};
-  const V n = hn::Round(hn::Mul(x, c(1.44269504088896341)));
-  V r = hn::NegMulAdd(n, c(0.693359375), x);
-  r = hn::NegMulAdd(n, c(-2.12194440e-4), r);
-  V p = hn::MulAdd(c(1.9875691500e-4), r, c(1.3981999507e-3));
-  p = hn::MulAdd(p, r, c(8.3334519073e-3));
-  p = hn::MulAdd(p, r, c(4.1665795894e-2));
-  p = hn::MulAdd(p, r, c(1.6666665459e-1));
-  p = hn::MulAdd(p, r, c(5.0000001201e-1));
-  p = hn::Add(hn::MulAdd(p, hn::Mul(r, r), r), c(1));
+  x = V{_mm512_max_ps(c(kExp.lowest).raw, _mm512_min_ps(c(kExp.highest).raw, x.raw))};
+  const V n{_mm512_roundscale_ps(hn::Mul(x, c(kExp.log2_e)).raw, kExp.round_to_32nd)};
+  V r = hn::NegMulAdd(n, c(kExp.ln2_high), x);
+  r = hn::NegMulAdd(n, c(kExp.ln2_low), r);
+  // 32 n lies in the lowest bits of this sum, of which the table takes five: 2^(n - floor(n)).
+  const __m512i place = _mm512_castps_si512(hn::Add(n, c(kExp.shift)).raw);
+  const V t{_mm512_permutex2var_ps(_mm512_loadu_ps(kExp.table), place, _mm512_loadu_ps(kExp.table + 16))};
+  V p = hn::MulAdd(c(kExp.third), r, c(0.5));
+  p = hn::MulAdd(p, r, c(1));
+  p = hn::MulAdd(t, hn::Mul(p, r), t);
   return V{_mm512_scalef_ps(p.raw, n.raw)};
 }
 #endif

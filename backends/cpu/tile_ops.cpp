@@ -172,7 +172,7 @@ struct equal_mask {
 struct not_equal_mask {
   template <class V>
   static HWY_INLINE auto apply(V a, V b) {
-    return hn::Ne(a, b);
+    return hn::Not(hn::Eq(a, b));  // Highway's own leaves out NaN
   }
 };
 struct less_mask {

@@ -39,18 +39,19 @@ struct TileArgs {
 using TileFn = void (*)(const TileArgs&);
 
 // X(name, operands). Names are those of the ops.
-#define TN_TILE_FLOAT_UNARY(X)                                                                        \
-  X(exp)                                                                                              \
-  X(log)                                                                                              \
-  X(log1p)                                                                                            \
-  X(expm1)                                                                                            \
-  X(sqrt)                                                                                             \
-  X(rsqrt)                                                                                            \
-  X(reciprocal)                                                                                       \
-  X(tanh)                                                                                             \
-  X(sigmoid)                                                                                          \
-  X(softplus) X(erf) X(gelu) X(gelu_tanh) X(silu) X(leaky_relu) X(sin) X(cos) X(asin) X(acos) X(atan) \
-      X(floor) X(ceil) X(round)
+#define TN_TILE_FLOAT_UNARY(X)                                                                             \
+  X(exp)                                                                                                   \
+  X(log)                                                                                                   \
+  X(log1p)                                                                                                 \
+  X(expm1)                                                                                                 \
+  X(sqrt)                                                                                                  \
+  X(rsqrt)                                                                                                 \
+  X(reciprocal)                                                                                            \
+  X(tanh)                                                                                                  \
+  X(sigmoid)                                                                                               \
+  X(softplus)                                                                                              \
+  X(erf) X(gelu) X(gelu_tanh) X(silu) X(leaky_relu) X(sin) X(cos) X(asin) X(acos) X(atan) X(floor) X(ceil) \
+      X(round)
 #define TN_TILE_UNARY(X) X(neg) X(square) X(relu) X(abs) X(sign) X(clamp)
 #define TN_TILE_BINARY(X) X(add) X(sub) X(mul) X(minimum) X(maximum)
 #define TN_TILE_COMPARE(X) X(equal) X(not_equal) X(less) X(less_equal) X(greater) X(greater_equal)
@@ -72,6 +73,8 @@ enum class TileOp : uint8_t {
   expand_bf16,  // bf16 in memory -> f32
   shrink_bf16,  // f32 -> the nearest bf16, in memory
 };
+
+constexpr bool is_comparison(TileOp op) { return op >= TileOp::equal && op <= TileOp::greater_equal; }
 
 // The code for this machine of `op` from lane type `in` to `out`; null when there is none (the op is not for
 // that type).

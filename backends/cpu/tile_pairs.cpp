@@ -18,6 +18,7 @@ class Pairs {
       if (!use_comparison(s) && !subtract_in_exp(s)) join_arithmetic(s);
     }
     for (size_t at = steps_.size(); at-- > 0;) {
+      if (steps_[at].kind == TileInstr::native) continue;
       const TileValue& out = draft_.value(steps_[at].out);
       if (out.kind == TileRef::slot && out.output < 0 && readers(steps_[at].out) == 0)
         steps_.erase(steps_.begin() + static_cast<std::ptrdiff_t>(at));
@@ -34,8 +35,11 @@ class Pairs {
   }
   int readers(int value) const {
     int n = 0;
-    for (const TileStep& s : steps_)
+    for (const TileStep& s : steps_) {
+      if (s.kind == TileInstr::native)
+        n += static_cast<int>(std::ranges::count(draft_.phases[static_cast<size_t>(s.phase)].reads, value));
       n += static_cast<int>(std::count(s.in.begin(), s.in.begin() + s.n_in, value));
+    }
     return n;
   }
   // Read by one step only, and nobody outside.

@@ -34,9 +34,10 @@ struct TileRef {
 
 struct TileInstr {
   enum Kind : uint8_t {
-    map,   // fn over the tile, or once a row where the result is a row_scalar
-    fold,  // in[0] along the row -> a row_scalar
-    pick,  // element in[1] of in[0] along the row -> a row_scalar
+    map,     // fn over the tile, or once a row where the result is a row_scalar
+    fold,    // in[0] along the row -> a row_scalar
+    pick,    // element in[1] of in[0] along the row -> a row_scalar
+    native,  // a phase: several maps over the tile, as machine code
   } kind = map;
   TileFn fn = nullptr;
   RowFold how = RowFold::sum;  // fold
@@ -45,6 +46,17 @@ struct TileInstr {
   TileRef in[kMaxOperands];
   TileRef out;
   double p0 = 0, p1 = 0;
+  int phase = -1;  // native: which of TileProgram::phases
+};
+
+// Machine code for several maps. Its loop runs over `n` elements of all streams at once.
+struct NativeCode {
+  static constexpr size_t kMaxStreams = 10;
+  using Run = void (*)(void* const* streams, size_t n, const void* scalars, const void* row_scalars,
+                       const void* pool);
+  std::shared_ptr<const void> memory;
+  Run run = nullptr;
+  std::vector<uint32_t> pool;  // constants
 };
 
 struct TileInput {
@@ -90,8 +102,17 @@ struct TileProgram {
   size_t slot_bytes = 0, tile = 0;  // bytes of a slot; elements of a tile
   Shape space;                      // collapsed iteration space; the last dimension is a row in row mode
   int64_t rows = 1, row_length = 0;
+  struct Phase {
+    std::shared_ptr<const NativeCode> code;
+    std::vector<TileRef> streams;  // what it reads, then what it writes
+  };
+  std::vector<Phase> phases;
   std::vector<int64_t> cuts;  // with joined inputs: where tiles begin, and the end; else empty
 };
+
+// Whether each tile of an input follows the one before in memory, of which there is more than a core's own
+// caches hold. It pays to fetch the next tile while this one is worked on.
+bool is_stream(const TileProgram& program, const TileInput& input);
 
 std::unique_ptr<Kernel> make_tile_interpreter(Context& context, TileProgram program, std::string name);
 

@@ -87,17 +87,12 @@ class TileKernel final : public Kernel {
                        [&](const TileInput::Part& part) { return in[part.source] == address; });
   }
 
-  // Inputs of which each tile follows the one before in memory, where they are too large for a core's own
-  // caches. Their next tile is fetched while this one is worked on: the processor can't see it coming, since
-  // an instruction reads a whole tile before the next instruction starts another stream.
+  // The streams, to be fetched ahead here where no machine code does it: the processor can't see the next
+  // tile coming, since an instruction reads a whole tile before the next instruction starts another stream.
   void find_streams() {
-    constexpr int64_t kCached = int64_t{1} << 19;  // elements
-    for (size_t i = 0; i < p_.inputs.size(); ++i) {
-      const TileInput& input = p_.inputs[i];
-      const bool follows = input.mode == TileInput::joined ||
-                           (input.mode == TileInput::direct && is_contiguous(p_.space, input.strides));
-      if (follows && total_ > kCached) streams_.push_back(i);
-    }
+    if (!p_.phases.empty()) return;
+    for (size_t i = 0; i < p_.inputs.size(); ++i)
+      if (is_stream(p_, p_.inputs[i])) streams_.push_back(i);
   }
 
   void run_prologue(std::span<void* const> in, Scalars& scalars) {
@@ -253,6 +248,13 @@ class TileKernel final : public Kernel {
           args.n = instr.out.kind == TileRef::row_scalar ? kGroup : n;
           instr.fn(args);
           break;
+        case TileInstr::native: {
+          const TileProgram::Phase& phase = p_.phases[static_cast<size_t>(instr.phase)];
+          void* streams[NativeCode::kMaxStreams];
+          for (size_t k = 0; k < phase.streams.size(); ++k) streams[k] = stream(phase.streams[k]);
+          phase.code->run(streams, n, scalars_.data(), row_scalars_.data(), phase.code->pool.data());
+          break;
+        }
         case TileInstr::fold:
           row_scalars_[instr.out.index].fill(
               fold_row(instr.how, static_cast<const float*>(args.in[0]), static_cast<int64_t>(n)));
@@ -269,6 +271,11 @@ class TileKernel final : public Kernel {
           break;
         }
       }
+    }
+
+    void* stream(const TileRef& ref) {
+      if (ref.kind == TileRef::input) return const_cast<std::byte*>(now_[ref.index]);  // is only read
+      return ref.kind == TileRef::output ? result_[ref.index] : slot(ref.index);
     }
 
     void store_row(const TileOutput& output, std::byte* to) const {
@@ -313,6 +320,13 @@ class TileKernel final : public Kernel {
 };
 
 }  // namespace
+
+bool is_stream(const TileProgram& p, const TileInput& input) {
+  constexpr int64_t kCached = int64_t{1} << 19;  // elements
+  const bool follows = input.mode == TileInput::joined ||
+                       (input.mode == TileInput::direct && is_contiguous(p.space, input.strides));
+  return follows && p.space.numel() > kCached;
+}
 
 std::unique_ptr<Kernel> make_tile_interpreter(Context& context, TileProgram program, std::string name) {
   return std::make_unique<TileKernel>(context, std::move(program), std::move(name));

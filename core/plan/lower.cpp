@@ -19,6 +19,7 @@ class Lowering {
 
   Result<std::shared_ptr<Plan>> run(std::span<const uint32_t> roots) {
     program_ = Program::extract(graph_, roots, updates_);
+    if (options_.pass_expand) expand(program_);
     if (options_.pass_cse) eliminate_common_subexpressions(program_);
     if (options_.pass_simplify) simplify(program_, graph_);
     if (options_.pass_epilogue) add_bias_to_products(program_, backend_);

@@ -9,6 +9,7 @@ namespace tenon {
 
 std::span<const PassInfo> planner_passes() {
   static constexpr PassInfo passes[] = {
+      {"expand", &RuntimeOptions::pass_expand, "one_hot becomes a comparison, which fuses"},
       {"cse", &RuntimeOptions::pass_cse, "equal computations are done once"},
       {"simplify", &RuntimeOptions::pass_simplify, "x*1, x-0, -(-x) and the like are left out"},
       {"epilogue", &RuntimeOptions::pass_epilogue, "a product adds its bias itself"},
@@ -17,6 +18,7 @@ std::span<const PassInfo> planner_passes() {
       {"joins", &RuntimeOptions::pass_joins, "vectors joined for one piece are read part by part"},
       {"inplace", &RuntimeOptions::pass_inplace,
        "results take the memory of inputs that end, updates are written through"},
+      {"native", &RuntimeOptions::pass_native, "fused pieces become machine code where the processor has AVX-512"},
   };
   return passes;
 }

@@ -47,6 +47,7 @@ struct Program {
 };
 
 // Passes. Each keeps every root's bits.
+void expand(Program& p);
 void eliminate_common_subexpressions(Program& p);
 void simplify(Program& p, const Graph& g);
 void add_bias_to_products(Program& p, const Backend& backend);

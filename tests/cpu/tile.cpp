@@ -363,6 +363,93 @@ TEST_CASE("outputs may take the memory of inputs that are read later") {
   }
 }
 
+bool equal_or_nan(const HostArray& a, const HostArray& b) {
+  if (a.dtype() != DType::f32) return same_bits(a, b);
+  for (int64_t i = 0; i < a.numel(); ++i) {
+    const float x = a.as<float>()[static_cast<size_t>(i)], y = b.as<float>()[static_cast<size_t>(i)];
+    if (std::memcmp(&x, &y, sizeof x) != 0 && !(std::isnan(x) && std::isnan(y))) return false;
+  }
+  return true;
+}
+
+// Every operation that has machine code, at the values where it could go astray. Each is read by a second
+// one, since a single one is left to the interpreter.
+TEST_CASE("machine code gives the interpreter's bits, special values included") {
+  const auto native = make_cpu_backend(true), plain = make_cpu_backend(false);
+  constexpr float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  const float special[] = {0.0f,    -0.0f,   1.0f,    -1.0f, inf,   -inf,   nan,     1e-40f,
+                           -1e-40f, 3e38f,   -3e38f,  88.8f, 89.0f, -87.4f, -103.9f, -104.1f,
+                           100.0f,  -200.0f, 0.3466f, 2.5f,  1e-7f, 7.0f};
+  const AttrList bounds = AttrList().f(-0.5).f(1.5), slope = AttrList().f(0.25), to_f32 = AttrList().i(0);
+  struct Case {
+    const char* op;
+    int operands;
+    bool compares = false;
+    const AttrList* attrs = nullptr;
+  };
+  const Case cases[] = {{"add/1", 2},
+                        {"sub/1", 2},
+                        {"mul/1", 2},
+                        {"div/1", 2},
+                        {"minimum/1", 2},
+                        {"maximum/1", 2},
+                        {"neg/1", 1},
+                        {"abs/1", 1},
+                        {"square/1", 1},
+                        {"relu/1", 1},
+                        {"exp/1", 1},
+                        {"sigmoid/1", 1},
+                        {"silu/1", 1},
+                        {"sqrt/1", 1},
+                        {"rsqrt/1", 1},
+                        {"reciprocal/1", 1},
+                        {"equal/1", 2, true},
+                        {"not_equal/1", 2, true},
+                        {"less/1", 2, true},
+                        {"less_equal/1", 2, true},
+                        {"greater/1", 2, true},
+                        {"greater_equal/1", 2, true},
+                        {"clamp/1", 1, false, &bounds},
+                        {"leaky_relu/1", 1, false, &slope}};
+  for (const int64_t n : {int64_t{1}, int64_t{15}, int64_t{16}, int64_t{33}, int64_t{2000}}) {
+    Random random(11);
+    Operand x = random.tensor(DType::f32, {n}, -3, 3), y = random.tensor(DType::f32, {n}, -3, 3),
+            one = random.tensor(DType::f32, {}, 1, 2);
+    for (int64_t i = 0; i < n; ++i) {
+      const int64_t k = static_cast<int64_t>(std::size(special));
+      set(x.data(), DType::f32, i, double{special[static_cast<size_t>(i % k)]});
+      if (i / k < k) set(y.data(), DType::f32, i, double{special[static_cast<size_t>(i / k)]});
+    }
+    for (const Case& c : cases) {
+      const OpDef* op = find_op(c.op);
+      const OpDef* cast = find_op("cast/1");
+      const Attrs attrs = c.attrs ? Attrs(op->attrs, c.attrs->words()) : Attrs();
+      const DType result = c.compares ? DType::boolean : DType::f32;
+      Piece piece;
+      piece.inputs = {x.layout, y.layout, one.layout};
+      piece.nodes = {
+          node(c.op, c.operands == 2 ? std::vector<int>{0, 1} : std::vector<int>{0}, {result, {n}}, attrs)};
+      if (c.compares) {
+        piece.nodes.push_back(node("cast/1", {~0}, {DType::f32, {n}}, Attrs(cast->attrs, to_f32.words())));
+        piece.nodes.push_back(node("where/1", {~0, 1, 2}, {DType::f32, {n}}));
+      } else {
+        piece.nodes.push_back(node("add/1", {~0, 2}, {DType::f32, {n}}));
+        piece.nodes.push_back(node("mul/1", {~1, 0}, {DType::f32, {n}}));
+      }
+      piece.outputs = {{0, 0}, {1, 0}, {2, 0}};
+      Operand* const operands[] = {&x, &y, &one};
+      const Ran a = run(*native, piece, operands), b = run(*plain, piece, operands);
+      CAPTURE(c.op, n, a.kernel);
+      CHECK_FALSE(b.kernel.ends_with("native"));
+#if defined(__x86_64__) && defined(__linux__)
+      if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq"))
+        CHECK(a.kernel.ends_with("native"));
+#endif
+      for (size_t k = 0; k < 3; ++k) CHECK(equal_or_nan(a.out[k], b.out[k]));
+    }
+  }
+}
+
 TEST_CASE("casts convert between all types") {
   const auto backend = make_cpu_backend();
   const DType types[] = {DType::f32, DType::f64, DType::bf16,   DType::i32,

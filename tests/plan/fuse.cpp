@@ -93,6 +93,20 @@ TEST_CASE("a loss over rows and its derivative are one pass over the logits") {
   if (counts_hold()) CHECK(ran.kernels <= 6);
 }
 
+TEST_CASE("a class number's indicator is compared where it is read") {
+  std::mt19937 rng(5);
+  for (const DType t : {DType::i32, DType::i64}) {
+    HostArray y(t, Shape{20, 15});
+    for (int64_t i = 0; i < y.numel(); ++i) y.set(i, static_cast<double>(rng() % 202) - 1);  // -1 and 200: none
+    const HostArray in[] = {random_array(rng, {20, 15, 200}), y};
+    const Ran ran = check(in, [](Graph&, std::span<const Tensor> x) -> std::vector<Tensor> {
+      return {x[0] * one_hot(x[1], 200) - 0.5, cast(one_hot(x[1], 200, DType::boolean), DType::i64)};
+    });
+    // Numbers of the places, the product, the whole numbers.
+    if (counts_hold() && test::runtime()->options().pass_expand) CHECK(ran.kernels <= 4);
+  }
+}
+
 TEST_CASE("a fold may lie between any two element-wise chains") {
   std::mt19937 rng(2);
   const HostArray in[] = {random_array(rng, {260, 130}), random_array(rng, {130}),

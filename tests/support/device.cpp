@@ -26,7 +26,7 @@ std::unique_ptr<Runtime> runtime(const RuntimeOptions& o) {
   const char* device = std::getenv("TENON_TEST_DEVICE");
   const std::string_view name = device ? device : "cpu";
   if (name == "reference") return std::make_unique<Runtime>(make_reference_backend(), o);
-  if (name == "cpu") return std::make_unique<Runtime>(make_cpu_backend(), o);
+  if (name == "cpu") return std::make_unique<Runtime>(make_cpu_backend(o.pass_native), o);
   std::fprintf(stderr, "TENON_TEST_DEVICE is '%s'; it must be cpu or reference\n", device);
   std::exit(2);
 }

@@ -18,24 +18,27 @@ uint32_t mix(uint32_t h) {
 }
 
 template <class T, class F>
-HostArray make(std::string_view name, const Shape& shape, F&& value) {
+HostArray make(std::string_view name, const Shape& shape, F&& value, int64_t first = 0) {
   HostArray out(dtype_of<T>, shape);
-  uint32_t counter = fnv1a(name);
+  uint32_t counter = fnv1a(name) + 0x9e3779b9u * static_cast<uint32_t>(first);
   for (T& x : out.as<T>()) x = value(mix(counter += 0x9e3779b9u) >> 8);
   return out;
 }
 
 }  // namespace
 
-HostArray uniform(std::string_view name, const Shape& shape, float centre, float half_width) {
-  return make<float>(name, shape, [=](uint32_t h) {
+HostArray uniform(std::string_view name, const Shape& shape, float centre, float half_width, int64_t first) {
+  const auto value = [=](uint32_t h) {
     const float u = static_cast<float>(h) * 0x1p-23f - 1.0f;  // exact
     const float spread = half_width * u;
     return centre + spread;
-  });
+  };
+  return make<float>(name, shape, value, first);
 }
 
-HostArray data(std::string_view name, const Shape& shape) { return uniform(name, shape, 0, std::sqrt(3.0f)); }
+HostArray data(std::string_view name, const Shape& shape, int64_t first) {
+  return uniform(name, shape, 0, std::sqrt(3.0f), first);
+}
 
 HostArray integers(std::string_view name, const Shape& shape, int32_t n) {
   return make<int32_t>(name, shape,

@@ -12,10 +12,11 @@
 namespace tenon::bench {
 
 // f32, uniform in [centre - half_width, centre + half_width): centre + half_width (2^-23 (h >> 8) - 1), each
-// operation rounded to f32.
-HostArray uniform(std::string_view name, const Shape& shape, float centre, float half_width);
+// operation rounded to f32; a part of the array, from element `first` on.
+HostArray uniform(std::string_view name, const Shape& shape, float centre, float half_width,
+                  int64_t first = 0);
 // f32 of mean 0 and variance 1.
-HostArray data(std::string_view name, const Shape& shape);
+HostArray data(std::string_view name, const Shape& shape, int64_t first = 0);
 // i32 in 0 .. n-1: (h >> 8) mod n.
 HostArray integers(std::string_view name, const Shape& shape, int32_t n);
 // What a parameter begins with. Matrices, kernels and tables: +-1/sqrt(fan), fan = shape[1], times the

@@ -57,22 +57,22 @@ Result<std::unique_ptr<Catalog>> open_catalog(const RecipeFlags& flags, HostHook
   return catalog;
 }
 
-Result<std::unique_ptr<Backend>> make_backend(const std::string& device) {
-  if (device == "cpu") return make_cpu_backend();
+Result<std::unique_ptr<Backend>> make_backend(const std::string& device, const RuntimeOptions& options) {
+  if (device == "cpu") return make_cpu_backend(options.pass_native);
   if (device == "reference") return make_reference_backend();
   if (device == "cuda") return unsupported("device 'cuda': this build has no CUDA backend (there are: cpu, reference)");
   return invalid("unknown device '" + device + "'" + did_you_mean(device, std::vector<std::string>{"cpu", "reference", "cuda"}));
 }
 
 Result<std::unique_ptr<Runtime>> make_runtime(const std::string& device, int threads, const WrapBackend& wrap) {
-  TN_ASSIGN(auto backend, make_backend(device));
-  if (wrap) backend = wrap(std::move(backend));
-  const auto cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  backend->set_threads(threads > 0 ? threads : cores);
   RuntimeOptions options;
   if (const char* eager = environment("TENON_EAGER")) options.eager = std::string_view(eager) == "1";
   if (const char* passes = environment("TENON_PASSES"))
     if (Status st = set_passes(options, passes); !st.is_ok()) return std::move(st).at("TENON_PASSES");
+  TN_ASSIGN(auto backend, make_backend(device, options));
+  if (wrap) backend = wrap(std::move(backend));
+  const auto cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  backend->set_threads(threads > 0 ? threads : cores);
   return std::make_unique<Runtime>(std::move(backend), options);
 }
 
