@@ -156,7 +156,7 @@ class Phases {
 void form_phases(TileDraft& draft) {
   // The code copies what the interpreter does with AVX-512.
 #if HWY_ARCH_X86_64 && defined(__linux__)
-  if ((hwy::SupportedTargets() & HWY_AVX3) != 0) Phases(draft).run();
+  if ((hwy::SupportedTargets() & HWY_TARGETS & HWY_AVX3) != 0) Phases(draft).run();
 #else
   (void)draft;
 #endif

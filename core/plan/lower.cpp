@@ -22,6 +22,7 @@ class Lowering {
     if (options_.pass_expand) expand(program_);
     if (options_.pass_cse) eliminate_common_subexpressions(program_);
     if (options_.pass_simplify) simplify(program_, graph_);
+    if (options_.pass_simplify) join_slice_gradients(program_);
     if (options_.pass_epilogue) add_bias_to_products(program_, backend_);
     if (options_.pass_fuse) fuse(program_, backend_, options_.pass_rows, options_.pass_joins);
     place_leaves();

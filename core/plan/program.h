@@ -50,6 +50,7 @@ struct Program {
 void expand(Program& p);
 void eliminate_common_subexpressions(Program& p);
 void simplify(Program& p, const Graph& g);
+void join_slice_gradients(Program& p);
 void add_bias_to_products(Program& p, const Backend& backend);
 // `rows`: with folds along rows; `joins`: reading joined vectors part by part.
 void fuse(Program& p, const Backend& backend, bool rows, bool joins);

@@ -1,6 +1,8 @@
 // Fusion: how many kernels a graph becomes, and that it keeps every bit.
 #include <catch2/catch_test_macros.hpp>
+#include <cmath>
 #include <cstring>
+#include <limits>
 #include <random>
 
 #include "core/graph/grad.h"
@@ -104,6 +106,29 @@ TEST_CASE("a class number's indicator is compared where it is read") {
     });
     // Numbers of the places, the product, the whole numbers.
     if (counts_hold() && test::runtime()->options().pass_expand) CHECK(ran.kernels <= 4);
+  }
+}
+
+TEST_CASE("gradients of slices that lie side by side are laid side by side, with the bits of their sum") {
+  std::mt19937 rng(6);
+  HostArray factor = random_array(rng, {6, 7, 12});
+  for (size_t i = 0; i < 100; ++i) factor.as<float>()[5 * i] = i % 2 ? -0.0f : std::numeric_limits<float>::quiet_NaN();
+  const HostArray in[] = {random_array(rng, {6, 7, 12}), factor};
+  for (const int axis : {0, 1, 2}) {
+    const int64_t n = in[0].shape()[axis];
+    const auto whole = [&](Graph&, std::span<const Tensor> t) -> std::vector<Tensor> {
+      const auto part = [&](Tensor x, int64_t begin, int64_t end) { return narrow(x, axis, begin, end - begin); };
+      Tensor y = sum(part(t[0], 2, 5) * part(t[1], 2, 5));
+      y = y + sum(part(t[0], 0, 2) * part(t[1], 0, 2)) + sum(part(t[0], 5, n) * part(t[1], 5, n));
+      return {grad(y, {{t[0]}})[0]};
+    };
+    const Ran ran = check(in, whole);
+    for (const float v : ran.values[0].as<float>()) CHECK_FALSE((v == 0 && std::signbit(v)));
+    // Overlapping, or with a gap: a sum.
+    check(in, [&](Graph&, std::span<const Tensor> t) -> std::vector<Tensor> {
+      const Tensor a = narrow(t[0], axis, 0, 4), b = narrow(t[0], axis, 3, n - 3), c = narrow(t[0], axis, 5, n - 5);
+      return {grad(sum(square(a)) + sum(exp(b)), {{t[0]}})[0], grad(sum(square(a)) + sum(exp(c)), {{t[0]}})[0]};
+    });
   }
 }
 
