@@ -65,8 +65,9 @@ class Scores {
         mask_index_(mask) {
     const double given = piece.nodes[0].attrs.f("scale");
     scale = static_cast<float>(given != 0 ? given : 1 / std::sqrt(static_cast<double>(e.d)));
-    // A block's scores should stay in the second-level cache.
-    block = std::clamp<int64_t>(65536 / std::max<int64_t>(e.s, 1), 16, 128);
+    // A block's scores should stay in the second-level cache. Where later keys are hidden, shorter blocks
+    // leave out more of what no query of theirs sees, but their products run at a lower rate.
+    block = std::clamp<int64_t>(65536 / std::max<int64_t>(e.s, 1), 16, causal_ ? 64 : 128);
     if (piece.inputs.size() <= mask) return;
     Shape shape = piece.inputs[0].shape;
     shape[shape.rank() - 1] = e.s;
@@ -81,17 +82,19 @@ class Scores {
   int64_t visible(int64_t t) const { return causal_ ? t + 1 + e.s - e.t : e.s; }
   int64_t visible_in(int64_t i) const { return visible(i * block + rows_of(i) - 1); }
 
-  // scores: [rows, width] row-major, width = visible_in(i). Hidden keys get -infinity.
+  // Keys that query r of block i sees, of visible_in(i).
+  size_t seen(int64_t i, int64_t r) const {
+    return static_cast<size_t>(std::clamp<int64_t>(visible(i * block + r), 0, visible_in(i)));
+  }
+  // scores: [rows, width] row-major, width = visible_in(i). Of each row, the keys that its query sees.
   void compute(std::span<void* const> in, int64_t b, int64_t i, float* scores) const {
     const int64_t rows = rows_of(i), width = visible_in(i);
     dnnl_sgemm('N', 'T', rows, width, e.d, scale, q.at(in[0], b) + i * block * q.row_stride, q.row_stride,
                k.at(in[1], b), k.row_stride, 0.0f, scores, width);
-    for (int64_t r = 0; r < rows; ++r) {
-      const int64_t t = i * block + r, n = std::clamp<int64_t>(visible(t), 0, width);
-      float* row = scores + r * width;
-      if (has_mask_) add_mask(static_cast<const float*>(in[mask_index_]), b * e.t + t, n, row);
-      std::fill(row + n, row + width, -std::numeric_limits<float>::infinity());
-    }
+    if (!has_mask_) return;
+    for (int64_t r = 0; r < rows; ++r)
+      add_mask(static_cast<const float*>(in[mask_index_]), b * e.t + i * block + r, seen(i, r),
+               scores + r * width);
   }
 
   Extents e;
@@ -100,13 +103,13 @@ class Scores {
   int64_t block = 1;
 
  private:
-  void add_mask(const float* mask, int64_t row, int64_t n, float* scores) const {
+  void add_mask(const float* mask, int64_t row, size_t n, float* scores) const {
     int64_t at = 0;
     for (int i = mask_shape_.rank() - 2; i >= 0; --i) {
       at += row % mask_shape_[i] * mask_strides_[i];
       row /= mask_shape_[i];
     }
-    for (int64_t j = 0; j < n; ++j) scores[j] += mask[at + j * mask_strides_.back()];
+    for (size_t j = 0; j < n; ++j) scores[j] += mask[at + static_cast<int64_t>(j) * mask_strides_.back()];
   }
 
   bool causal_, has_mask_ = false;
@@ -148,8 +151,9 @@ class AttentionKernel final : public Kernel {
                       scores_.compute(in, b, i, p);
                       for (int64_t r = 0; r < rows; ++r) {
                         float* const row = p + r * width;
-                        const auto n = static_cast<size_t>(width);
+                        const size_t n = scores_.seen(i, r);
                         const float max = ops.max(row, n);
+                        std::fill(row + n, row + width, 0.0f);
                         if (max == -std::numeric_limits<float>::infinity()) {
                           std::fill_n(row, n, 0.0f);
                           lse[first + r] = max;
@@ -217,18 +221,23 @@ class AttentionGradKernel final : public Kernel {
       for (int64_t r = 0; r < rows; ++r) {
         float* const row = p + r * width;
         const float l = lse[first + r];
+        const size_t n = scores_.seen(i, r);
+        std::fill(row + n, row + width, 0.0f);
         // A query that sees no key has L = -infinity and probabilities of zero.
         if (l == -std::numeric_limits<float>::infinity())
-          std::fill_n(row, width, 0.0f);
+          std::fill_n(row, n, 0.0f);
         else
-          ops.exp_sum(row, static_cast<size_t>(width), l, row);
+          ops.exp_sum(row, n, l, row);
       }
       dnnl_sgemm('T', 'N', width, e.dv, rows, 1.0f, p, width, dout_rows, dout_.row_stride, 1.0f, dv, e.dv);
       dnnl_sgemm('N', 'T', rows, width, e.dv, 1.0f, dout_rows, dout_.row_stride, v, scores_.v.row_stride,
                  0.0f, ds, width);
-      for (int64_t r = 0; r < rows; ++r)
-        ops.softmax_grad(p + r * width, ds + r * width, static_cast<size_t>(width), delta[first + r],
-                         ds + r * width);
+      for (int64_t r = 0; r < rows; ++r) {
+        float* const row = ds + r * width;
+        const size_t n = scores_.seen(i, r);
+        ops.softmax_grad(p + r * width, row, n, delta[first + r], row);
+        std::fill(row + n, row + width, 0.0f);
+      }
       dnnl_sgemm('N', 'N', rows, e.d, width, scores_.scale, ds, width, k, scores_.k.row_stride, 0.0f,
                  dq + first * e.d, e.d);
       dnnl_sgemm('T', 'N', width, e.d, rows, scores_.scale, ds, width, q + first * scores_.q.row_stride,

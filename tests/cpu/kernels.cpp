@@ -276,7 +276,7 @@ TEST_CASE_METHOD(Fixture,
   CAPTURE(seed);
   for (int trial = 0; trial < 16; ++trial) {
     const bool causal = flip();
-    const int64_t b = pick(1, 2), h = pick(1, 3), s = trial == 0 ? 300 : pick(1, 40),
+    const int64_t b = pick(1, 2), h = pick(1, 3), s = trial < 4 ? pick(100, 300) : pick(1, 40),
                   t = causal ? pick(1, s) : pick(1, 40);
     const int64_t d = pick(1, 20), dv = pick(1, 20);
     // [B, H, T, D] as a view of [B, T, H, D]
