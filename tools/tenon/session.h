@@ -34,7 +34,7 @@ struct Session {
 // installation's folder and the one beside the program.
 Result<std::unique_ptr<Catalog>> open_catalog(const RecipeFlags& flags, HostHooks hooks = {});
 // "cpu" or "reference". Error: another name, a device that this build or machine lacks.
-Result<std::unique_ptr<Backend>> make_backend(const std::string& device);
+Result<std::unique_ptr<Backend>> make_backend(const std::string& device, const RuntimeOptions& options = {});
 // Puts something around a backend, as the profile does.
 using WrapBackend = std::function<std::unique_ptr<Backend>(std::unique_ptr<Backend>)>;
 // A runtime on that device, eager when TENON_EAGER is 1. `threads` 0: all cores.
