@@ -54,6 +54,8 @@ inline bool inputs_contiguous(const Piece& piece) { return all_contiguous(piece)
 // Null when no fast kernel exists for the op.
 const KernelEntry* find_kernel(std::string_view op);
 
+// matmul of f64; null to decline.
+std::unique_ptr<Kernel> make_matmul_f64(Context& context, const Piece& piece);
 // matmul, perhaps a reshape that keeps rows, and add of a vector to each row; null to decline.
 std::unique_ptr<Kernel> make_biased_matmul(Context& context, const Piece& piece);
 uint32_t biased_matmul_wants_contiguous(const Piece& piece);

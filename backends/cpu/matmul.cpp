@@ -182,6 +182,7 @@ Layout transposed(Layout l) {
 }
 
 uint32_t matmul_wants_contiguous(const Piece& piece) {
+  if (piece.nodes[0].outputs[0].dtype == DType::f64) return 0;
   uint32_t mask = 0;
   const Layout &a = piece.inputs[0], &b = piece.inputs[1];
   if (a.shape.rank() < 2 || b.shape.rank() < 2) return 0;
@@ -218,6 +219,7 @@ std::optional<Problem> problem_of(const Piece& piece) {
 }
 
 std::unique_ptr<Kernel> make_matmul(Context& context, const Piece& piece) {
+  if (piece.nodes[0].outputs[0].dtype == DType::f64) return make_matmul_f64(context, piece);
   const std::optional<Problem> p = problem_of(piece);
   if (!p) return nullptr;
   auto kernel = decline_on_error([&] { return std::make_unique<DnnlMatmul>(context, *p); });

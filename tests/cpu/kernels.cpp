@@ -83,7 +83,7 @@ void check(Backend& backend, Call call, std::string_view kernel) {
       if (!(error <= worst)) worst = error;
     }
     CAPTURE(k, worst, scale);
-    CHECK(worst <= (types[k].dtype == DType::bf16 ? 1.6e-2 : 2e-5));
+    CHECK(worst <= (types[k].dtype == DType::bf16 ? 1.6e-2 : types[k].dtype == DType::f64 ? 1e-12 : 2e-5));
   }
   backend.set_threads(1);
   const Ran one = run(backend, piece, operands);
@@ -123,6 +123,23 @@ TEST_CASE_METHOD(Fixture, "matmul reads plain, transposed and broadcast operands
            {random.tensor(DType::f32, a, -1, 1, style()), random.tensor(DType::f32, b, -1, 1, style())},
            AttrList().i(ta).i(tb)},
           "onednn:matmul");
+  }
+}
+
+TEST_CASE_METHOD(Fixture, "matmul of f64 in any layout, across the bounds of its blocks") {
+  CAPTURE(seed);
+  for (int trial = 0; trial < 40; ++trial) {
+    const bool ta = flip(), tb = flip(), large = trial % 8 == 0;
+    const int64_t m = pick(1, large ? 200 : 40), k = pick(1, large ? 600 : 40), n = pick(1, large ? 200 : 40);
+    Shape a = ta ? Shape{k, m} : Shape{m, k}, b = tb ? Shape{n, k} : Shape{k, n};
+    if (!large && flip()) a.insert(0, pick(1, 3));
+    if (!large && flip()) b.insert(0, a.rank() == 3 && a[0] > 1 ? a[0] : pick(1, 3));
+    const auto style = [&] { return static_cast<Style>(pick(0, 4)); };
+    check(*backend,
+          {"matmul/1",
+           {random.tensor(DType::f64, a, -1, 1, style()), random.tensor(DType::f64, b, -1, 1, style())},
+           AttrList().i(ta).i(tb)},
+          "cpu:gemm_f64");
   }
 }
 

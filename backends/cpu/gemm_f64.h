@@ -1,0 +1,16 @@
+// The inner loop of products of f64 matrices, which oneDNN has not: one block of the result in registers.
+#pragma once
+
+#include <cstdint>
+
+namespace tenon::cpu {
+
+struct GemmF64 {
+  int64_t rows, cols;  // of a block
+  // c[r][j] (+)= sum over k of a[k][r] b[k][j], k ascending: a [depth, rows], b [depth, cols] packed. `add`: to
+  // what c holds; ldc: from a row of c to the next.
+  void (*block)(const double* a, const double* b, int64_t depth, double* c, int64_t ldc, bool add);
+};
+const GemmF64& gemm_f64();
+
+}  // namespace tenon::cpu
