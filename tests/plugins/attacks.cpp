@@ -142,7 +142,7 @@ TEST_CASE("pgd_worst keeps of each sample the attack with the larger margin") {
   std::mt19937 rng(seed);
   std::normal_distribution<double> normal;
   auto rt = runtime();
-  const int64_t n = 40, classes = 5, width = 6;
+  const int64_t n = 1000, classes = 5, width = 6;  // some samples for each attack, whatever the seed
   HostArray w(DType::f64, {classes, width}), x(DType::f64, {n, width});
   for (int64_t i = 0; i < w.numel(); ++i) w.set(i, normal(rng));
   for (int64_t i = 0; i < x.numel(); ++i) x.set(i, normal(rng));
