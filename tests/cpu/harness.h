@@ -7,6 +7,7 @@
 #include "backends/cpu/cpu.h"
 #include "core/tensor/attrs.h"
 #include "core/tensor/host_array.h"
+#include "tests/support/bits.h"
 
 namespace tenon::test {
 
@@ -131,11 +132,6 @@ inline Ran run(Backend& backend, const Piece& piece, std::span<Operand* const> o
   INFO(status.message());
   REQUIRE(status.is_ok());
   return ran;
-}
-
-inline bool same_bits(const HostArray& a, const HostArray& b) {
-  return a.dtype() == b.dtype() && a.shape() == b.shape() &&
-         (a.numel() == 0 || std::memcmp(a.data(), b.data(), a.size_bytes()) == 0);
 }
 
 }  // namespace tenon::test

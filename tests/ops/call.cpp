@@ -161,11 +161,6 @@ std::string difference(const HostArray& got, const HostArray& expected, double t
   return {};
 }
 
-bool same_bits(const HostArray& a, const HostArray& b) {
-  return a.dtype() == b.dtype() && a.shape() == b.shape() &&
-         (a.size_bytes() == 0 || std::memcmp(a.data(), b.data(), a.size_bytes()) == 0);
-}
-
 std::vector<const OpDef*> ops_under_test() {
   const char* only = std::getenv("TENON_TEST_OP");
   std::vector<const OpDef*> ops;

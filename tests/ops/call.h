@@ -8,6 +8,7 @@
 
 #include "core/graph/graph.h"
 #include "core/runtime.h"
+#include "tests/support/bits.h"
 
 namespace tenon::test {
 
@@ -38,7 +39,6 @@ HostArray to_dtype(const HostArray& a, DType t);
 
 // What is different, or empty. Elements may differ by `tolerance` (see tolerance.h); NaN equals NaN.
 std::string difference(const HostArray& got, const HostArray& expected, double tolerance);
-bool same_bits(const HostArray& a, const HostArray& b);
 
 // Ops under test: all, or the one that TENON_TEST_OP names.
 std::vector<const OpDef*> ops_under_test();
