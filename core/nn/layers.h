@@ -152,7 +152,7 @@ Layer sequential(std::vector<Layer> layers);
 Layer residual(std::vector<Layer> layers, std::vector<Layer> shortcut = {});
 Layer repeat(int64_t times, std::vector<Layer> layers);
 // The same layer with the same parameters, which in training computes its inner values once more for its gradient instead
-// of keeping them: less memory, about a third more time, the same numbers.
+// of keeping them: less memory, one more forward pass, the same numbers.
 Layer recomputed(Layer layer);
 
 enum class Join { add, mul, concat };
