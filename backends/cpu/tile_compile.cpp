@@ -6,6 +6,9 @@
 namespace tenon::cpu {
 namespace {
 
+// Elements of the longest tile, and into how many tiles at least a piece is split before they become long.
+constexpr size_t kLongTile = 16384, kUnitsForThreads = 256;
+
 class Compiler {
  public:
   explicit Compiler(TileDraft draft) : draft_(std::move(draft)), program_(draft_.program) {}
@@ -27,9 +30,10 @@ class Compiler {
     if (body.size() > kMaxTileInstrs) return false;
     find_lifetimes(body);
     assign_slots(body);
-    fit_tile();
     for (const TileStep& s : prologue) program_.prologue.push_back(encode(s));
     for (const TileStep& s : body) program_.body.push_back(encode(s));
+    fit_tile();
+    cut_at_parts();
     return true;
   }
   TileProgram take() { return std::move(program_); }
@@ -121,16 +125,36 @@ class Compiler {
   }
 
   // Shorter tiles where there are many slots, so that they stay in the first-level cache; rows with folds are
-  // whole, and tiles that hold periods too.
+  // whole, and tiles that hold periods too. Where one instruction does everything, nothing of a tile is read
+  // again: long tiles spare calls, of which a loop over memory notices every one.
   void fit_tile() {
     const bool fixed =
-        draft_.folds || std::any_of(program_.inputs.begin(), program_.inputs.end(), [](const TileInput& in) {
-          return in.mode == TileInput::periodic || in.mode == TileInput::joined;
-        });
+        draft_.folds || std::any_of(program_.inputs.begin(), program_.inputs.end(),
+                                    [](const TileInput& in) { return in.mode == TileInput::periodic; });
     const auto slots = static_cast<size_t>(program_.n_slots);
     while (!fixed && program_.tile > 64 && slots * program_.tile * lane_bytes_ > kSlotMemory)
       program_.tile /= 2;
+    if (!fixed && slots == 0 && program_.body.size() == 1) {
+      const auto share = static_cast<size_t>(program_.space.numel() / kUnitsForThreads);
+      program_.tile = std::clamp(share / program_.tile * program_.tile, program_.tile, kLongTile);
+    }
     program_.slot_bytes = align64(program_.tile * lane_bytes_);
+  }
+
+  // With joined inputs, tiles begin where parts do.
+  void cut_at_parts() {
+    std::vector<int64_t> first;
+    for (const TileInput& in : program_.inputs)
+      for (const TileInput::Part& part : in.parts) first.push_back(part.first);
+    if (first.empty()) return;
+    const int64_t total = program_.space.numel();
+    first.push_back(total);
+    std::sort(first.begin(), first.end());
+    first.erase(std::unique(first.begin(), first.end()), first.end());
+    for (size_t i = 0; i + 1 < first.size(); ++i)
+      for (int64_t at = first[i]; at < first[i + 1]; at += static_cast<int64_t>(program_.tile))
+        program_.cuts.push_back(at);
+    program_.cuts.push_back(total);
   }
 
   TileRef ref(int value) const {

@@ -262,7 +262,7 @@ class Drafter {
     for (const TileInput& in : p.inputs)
       if (in.mode == TileInput::periodic)
         p.tile = std::min(p.tile, kMaxTile / period(in.strides) * period(in.strides));
-    return cut_at_parts();
+    return parts_can_be_cut();
   }
 
   static bool is_constant(const Strides& s) {
@@ -286,23 +286,14 @@ class Drafter {
       if (s[d] != 0) return 0;
     return static_cast<size_t>(n);
   }
-  bool cut_at_parts() {
-    TileProgram& p = program();
-    std::vector<int64_t> cuts;
-    for (const TileInput& in : p.inputs)
-      for (const TileInput::Part& part : in.parts) cuts.push_back(part.first);
-    if (cuts.empty()) return true;
-    const int64_t total = p.space.numel();
-    for (const TileInput& in : p.inputs)
-      if (in.mode != TileInput::joined && in.mode != TileInput::scalar && in.mode != TileInput::direct)
-        return false;
-    cuts.push_back(total);
-    std::sort(cuts.begin(), cuts.end());
-    cuts.erase(std::unique(cuts.begin(), cuts.end()), cuts.end());
-    for (size_t i = 0; i + 1 < cuts.size(); ++i)
-      for (int64_t at = cuts[i]; at < cuts[i + 1]; at += static_cast<int64_t>(p.tile)) p.cuts.push_back(at);
-    p.cuts.push_back(total);
-    return true;
+  // Tiles that begin at parts are runs of elements, which only these modes know.
+  bool parts_can_be_cut() {
+    const std::vector<TileInput>& inputs = program().inputs;
+    const auto is_joined = [](const TileInput& in) { return in.mode == TileInput::joined; };
+    return std::none_of(inputs.begin(), inputs.end(), is_joined) ||
+           std::all_of(inputs.begin(), inputs.end(), [&](const TileInput& in) {
+             return is_joined(in) || in.mode == TileInput::scalar || in.mode == TileInput::direct;
+           });
   }
 
   // The value of an input in its register form.

@@ -26,6 +26,7 @@ constexpr int kExpTable = 12;                  // where it begins in the pool
 constexpr size_t kNumbers = 44;                // where they begin in the pool
 constexpr size_t kVectors = 32;                // registers
 constexpr int kLanes = 16, kBlockBytes = 128;  // of a vector; of a scalar's block (TileRef)
+constexpr int32_t kAheadBytes = 1024;          // how far before its use a stream is fetched
 
 class PhaseCompiler {
  public:
@@ -108,7 +109,7 @@ class PhaseCompiler {
       const TileValue& v = draft_.value(phase_.reads[i]);
       if (v.kind != TileRef::input || size_of(v.lane) != 4 || !is_stream(p, p.inputs[v.index])) continue;
       Mem m = stream(i, 4);
-      m.disp = static_cast<int32_t>(4 * p.tile);
+      m.disp = kAheadBytes;
       a_.prefetch(m);
     }
   }
