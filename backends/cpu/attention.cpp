@@ -122,10 +122,8 @@ class Scores {
 // their number.
 template <class F>
 void for_each_unit(Context& context, int threads, int64_t n, F&& f) {
-  const Context alone{.threads = 1, .dnnl = nullptr};
-  if (std::min<int64_t>(threads, n) <= 1) use_threads(alone);
+  const ThreadLimit limit(context, std::min<int64_t>(threads, n) <= 1 ? 1 : INT_MAX);
   parallel_for(threads, n, 1, f);
-  use_threads(context);
 }
 
 class AttentionKernel final : public Kernel {
@@ -268,7 +266,7 @@ std::unique_ptr<Kernel> make(Context& context, const Piece& piece) {
   if (piece.inputs[0].dtype != DType::f32 || attention_wants_contiguous<kGrad>(piece)) return nullptr;
   for (size_t i = 0; i < (kGrad ? 6u : 3u); ++i)
     if (piece.inputs[i].numel() == 0) return nullptr;
-  use_threads(context);
+  const ThreadLimit limit(context);
   return std::make_unique<K>(context, piece);
 }
 

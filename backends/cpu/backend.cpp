@@ -64,8 +64,8 @@ class CpuBackend final : public Backend {
 
   Result<std::unique_ptr<Kernel>> compile(const Piece& piece) override {
     if (piece.nodes.empty()) return internal_error("cpu: a piece without operations can't be compiled");
-    use_threads(
-        context_);  // a primitive is made for the threads of this moment: they decide its order of summation
+    // A primitive is made for the threads of this moment: they decide its order of summation.
+    const ThreadLimit limit(context_);
     if (piece.nodes.size() == 1 && inputs_in_order(piece.nodes[0]))
       if (const KernelEntry* entry = find_kernel(piece.nodes[0].op))
         if (std::unique_ptr<Kernel> kernel = entry->make(context_, piece)) return kernel;

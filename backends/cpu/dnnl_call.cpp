@@ -11,9 +11,13 @@ DnnlState& dnnl_state(Context& context) {
   return *context.dnnl;
 }
 
-void use_threads(const Context& context, int at_most) {
+ThreadLimit::ThreadLimit(const Context& context, int at_most) : before_(omp_get_max_threads()) {
   const int n = std::min(context.threads, at_most);
-  if (omp_get_max_threads() != n) omp_set_num_threads(n);
+  if (n != before_) omp_set_num_threads(n);
+}
+
+ThreadLimit::~ThreadLimit() {
+  if (omp_get_max_threads() != before_) omp_set_num_threads(before_);
 }
 
 std::optional<dnnl::memory::data_type> dnnl_type(DType t) {
@@ -49,7 +53,7 @@ void DnnlCall::set(size_t argument, const void* address) {
 }
 
 Status DnnlCall::run() {
-  use_threads(*context_, threads_);
+  const ThreadLimit limit(*context_, threads_);
   // The C entry point takes the arguments as they are; the C++ one builds a map at each call.
   const dnnl_status_t status = dnnl_primitive_execute(primitive_.get(), dnnl_state(*context_).stream.get(),
                                                       static_cast<int>(args_.size()), args_.data());

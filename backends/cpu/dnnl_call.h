@@ -19,8 +19,18 @@ struct DnnlState {
 };
 DnnlState& dnnl_state(Context& context);
 
-// Makes oneDNN use the backend's number of threads from here on (it asks OpenMP), or fewer.
-void use_threads(const Context& context, int at_most = INT_MAX);
+// While this lives, oneDNN uses the backend's number of threads, or fewer. It asks OpenMP for them, whose setting
+// belongs to the whole program and is given back.
+class ThreadLimit {
+ public:
+  explicit ThreadLimit(const Context& context, int at_most = INT_MAX);
+  ~ThreadLimit();
+  ThreadLimit(const ThreadLimit&) = delete;
+  ThreadLimit& operator=(const ThreadLimit&) = delete;
+
+ private:
+  int before_;
+};
 
 std::optional<dnnl::memory::data_type> dnnl_type(DType t);
 dnnl::memory::desc dnnl_desc(const Layout& layout);
@@ -29,7 +39,7 @@ dnnl::memory::desc dnnl_desc(const Layout& layout);
 class DnnlCall {
  public:
   DnnlCall() = default;
-  // `threads`: at most so many run it. It must have been made under the same limit (use_threads).
+  // `threads`: at most so many run it. It must have been made under the same ThreadLimit.
   DnnlCall(Context& context, dnnl::primitive primitive, int threads = INT_MAX)
       : context_(&context), primitive_(std::move(primitive)), threads_(threads) {}
   // Returns the argument's number for set().

@@ -32,7 +32,7 @@ class GroupedMatmul final : public Kernel {
     const int64_t* offsets = static_cast<const int64_t*>(in[2]);
     float* y = static_cast<float*>(out[0]);
     TN_RETURN_IF_ERROR(check_offsets("grouped_matmul", offsets, experts_, rows_));
-    use_threads(context_);
+    const ThreadLimit limit(context_);
     for (int64_t e = 0; e < experts_; ++e) {
       const int64_t first = offsets[e], m = offsets[e + 1] - first;
       if (m > 0)
@@ -63,7 +63,7 @@ class GroupedMatmulWeight final : public Kernel {
     const float *x = static_cast<const float*>(in[0]), *y = static_cast<const float*>(in[1]);
     const int64_t* offsets = static_cast<const int64_t*>(in[2]);
     TN_RETURN_IF_ERROR(check_offsets("grouped_matmul_weight", offsets, experts_, rows_));
-    use_threads(context_);
+    const ThreadLimit limit(context_);
     for (int64_t e = 0; e < experts_; ++e) {
       float* z = static_cast<float*>(out[0]) + e * inner_ * columns_;
       const int64_t first = offsets[e], m = offsets[e + 1] - first;

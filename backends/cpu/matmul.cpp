@@ -86,7 +86,7 @@ class DnnlMatmul final : public Kernel {
   // `bias`: a vector is added to each row.
   DnnlMatmul(Context& context, const Problem& p, bool bias = false) {
     const int threads = worthwhile_threads(context, p);
-    use_threads(context, threads);
+    const ThreadLimit limit(context, threads);
     const auto a = dnnl_desc(p.a), b = dnnl_desc(p.b), c = dnnl_desc(p.c);
     dnnl::memory::desc bias_desc;
     if (bias) {

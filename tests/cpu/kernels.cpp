@@ -197,9 +197,12 @@ TEST_CASE_METHOD(Fixture, "pooling agrees with the plain loops") {
     check(*backend, {"max_pool2d_grad/1", {ties, random.tensor(DType::f32, y, -1, 1)}, attrs()},
           "cpu:max_pool2d_grad");
     for (const DType t : {DType::f32, DType::bf16}) {
-      const bool side_by_side = t == DType::f32 && kh == sh && kw == sw && ph == 0 && pw == 0;  // has code of its own, too
-      check(*backend, {"avg_pool2d/1", {random.tensor(t, x, -1, 1)}, attrs()}, side_by_side ? "cpu:avg_pool2d" : "onednn:avg_pool2d");
-      check(*backend, {"avg_pool2d_grad/1", {random.tensor(t, y, -1, 1)}, attrs().ints(x)}, "onednn:avg_pool2d_grad");
+      const bool side_by_side =
+          t == DType::f32 && kh == sh && kw == sw && ph == 0 && pw == 0;  // has code of its own, too
+      check(*backend, {"avg_pool2d/1", {random.tensor(t, x, -1, 1)}, attrs()},
+            side_by_side ? "cpu:avg_pool2d" : "onednn:avg_pool2d");
+      check(*backend, {"avg_pool2d_grad/1", {random.tensor(t, y, -1, 1)}, attrs().ints(x)},
+            "onednn:avg_pool2d_grad");
     }
   }
 }
@@ -272,7 +275,8 @@ TEST_CASE_METHOD(Fixture, "layer norm, RMS norm and their derivatives agree with
 
 TEST_CASE_METHOD(Fixture, "batch norm and its derivative agree with the plain loops") {
   CAPTURE(seed);
-  for (const Shape& s : {Shape{3, 5, 4}, Shape{2, 3, 7, 5}, Shape{1, 1, 33}, Shape{1, 3, 33}, Shape{8, 17, 16, 16}})
+  for (const Shape& s :
+       {Shape{3, 5, 4}, Shape{2, 3, 7, 5}, Shape{1, 1, 33}, Shape{1, 3, 33}, Shape{8, 17, 16, 16}})
     for (const DType t : {DType::f32, DType::bf16}) {
       const auto x = [&] { return random.tensor(t, s, -2, 2); };
       const auto p = [&] { return random.tensor(t, {s[1]}, 0.5, 1.5); };
@@ -286,7 +290,8 @@ TEST_CASE_METHOD(Fixture, "batch norm and its derivative agree with the plain lo
     const auto x = [&] { return random.tensor(DType::f32, s, -2, 2); };
     const auto p = [&] { return random.tensor(DType::f32, {s[1]}, 0.5, 1.5); };
     check(*backend, {"batch_norm/1", {x(), p(), p()}, AttrList().f(1e-3)}, "onednn:batch_norm");
-    check(*backend, {"batch_norm_grad/1", {x(), p(), p(), p(), x()}, AttrList().f(1e-3)}, "onednn:batch_norm_grad");
+    check(*backend, {"batch_norm_grad/1", {x(), p(), p(), p(), x()}, AttrList().f(1e-3)},
+          "onednn:batch_norm_grad");
   }
 }
 
@@ -453,6 +458,16 @@ TEST_CASE_METHOD(Fixture, "random draws are the plain kernels' numbers") {
           {"random_bernoulli/1", {key, random.tensor(DType::f32, shape, 0, 1)}, AttrList().ints(Dims{})},
           "cpu:random_bernoulli");
   }
+}
+
+// A small product runs on one thread, and OpenMP's number of threads belongs to the whole program.
+TEST_CASE_METHOD(Fixture, "a product leaves the threads of later backends as they were") {
+  const int before = make_cpu_backend()->threads();
+  check(
+      *backend,
+      {"matmul/1", {random.tensor(DType::f32, {4, 3}, -1, 1), random.tensor(DType::f32, {3, 5}, -1, 1)}, {}},
+      "onednn:matmul");
+  CHECK(make_cpu_backend()->threads() == before);
 }
 
 }  // namespace

@@ -35,7 +35,6 @@ const std::string kSearch = R"(
 
 Result<MetricValues> run(const std::string& text) {
   const auto runtime = test::runtime();
-  runtime->backend().set_threads(1);  // within one process, oneDNN may divide a repeated product otherwise among several
   Catalog catalog;
   TN_RETURN_IF_ERROR(catalog.add_folder(std::string(TENON_BINARY_DIR) + "/plugins"));
   TN_ASSIGN(const Recipe recipe, parse_recipe(kModel + text, "test.txtpb"));
