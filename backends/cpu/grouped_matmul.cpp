@@ -1,9 +1,11 @@
-// Mixture-of-experts products: one sgemm per expert on its run of rows, nothing padded.
+// Mixture-of-experts products: one sgemm per expert and thread on its run of rows, nothing padded.
 #include <dnnl.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "backends/cpu/dnnl_call.h"
+#include "backends/cpu/parallel.h"
 
 namespace tenon::cpu {
 namespace {
@@ -17,7 +19,11 @@ Status check_offsets(std::string_view op, const int64_t* offsets, int64_t expert
                  std::to_string(rows));
 }
 
+// A product of fewer multiplications is done before another thread could have helped much.
+constexpr int64_t kThreadWork = int64_t{1} << 18;
+
 // x: [R, I]  w: [E, I, O] (transposed: [E, O, I])  offsets  ->  [R, O]
+// Each thread takes an equal run of rows, whatever experts they belong to.
 class GroupedMatmul final : public Kernel {
  public:
   GroupedMatmul(Context& context, const Piece& piece)
@@ -32,14 +38,17 @@ class GroupedMatmul final : public Kernel {
     const int64_t* offsets = static_cast<const int64_t*>(in[2]);
     float* y = static_cast<float*>(out[0]);
     TN_RETURN_IF_ERROR(check_offsets("grouped_matmul", offsets, experts_, rows_));
-    const ThreadLimit limit(context_);
-    for (int64_t e = 0; e < experts_; ++e) {
-      const int64_t first = offsets[e], m = offsets[e + 1] - first;
-      if (m > 0)
+    const ThreadLimit alone(context_, 1);
+    const int64_t grain = std::max<int64_t>(1, kThreadWork / (inner_ * columns_));
+    parallel_for(context_.threads, rows_, grain, [&](int64_t begin, int64_t end) {
+      for (int64_t e = 0; e < experts_; ++e) {
+        const int64_t first = std::max(offsets[e], begin), m = std::min(offsets[e + 1], end) - first;
+        if (m <= 0) continue;
         dnnl_sgemm('N', transposed_ ? 'T' : 'N', m, columns_, inner_, 1.0f, x + first * inner_, inner_,
                    w + e * inner_ * columns_, transposed_ ? inner_ : columns_, 0.0f, y + first * columns_,
                    columns_);
-    }
+      }
+    });
     return Status::ok();
   }
   std::string_view name() const override { return "onednn:grouped_matmul"; }
@@ -51,6 +60,7 @@ class GroupedMatmul final : public Kernel {
 };
 
 // x: [R, I]  y: [R, O]  offsets  ->  [E, I, O]: x^T y of each expert's rows
+// Each thread takes rows of the result, of all experts behind one another, of about equal work.
 class GroupedMatmulWeight final : public Kernel {
  public:
   GroupedMatmulWeight(Context& context, const Piece& piece)
@@ -63,16 +73,30 @@ class GroupedMatmulWeight final : public Kernel {
     const float *x = static_cast<const float*>(in[0]), *y = static_cast<const float*>(in[1]);
     const int64_t* offsets = static_cast<const int64_t*>(in[2]);
     TN_RETURN_IF_ERROR(check_offsets("grouped_matmul_weight", offsets, experts_, rows_));
-    const ThreadLimit limit(context_);
-    for (int64_t e = 0; e < experts_; ++e) {
-      float* z = static_cast<float*>(out[0]) + e * inner_ * columns_;
-      const int64_t first = offsets[e], m = offsets[e + 1] - first;
-      if (m > 0)
-        dnnl_sgemm('T', 'N', inner_, columns_, m, 1.0f, x + first * inner_, inner_, y + first * columns_,
-                   columns_, 0.0f, z, columns_);
-      else
-        std::memset(z, 0, static_cast<size_t>(inner_ * columns_) * sizeof(float));
-    }
+    const ThreadLimit alone(context_, 1);
+    // Work is counted in multiplications per column: an expert's rows for each row of its result, and one
+    // more for writing it.
+    const auto work = [&](int64_t e) { return (offsets[e + 1] - offsets[e] + 1) * inner_; };
+    const int64_t total = (rows_ + experts_) * inner_;
+    parallel_for(context_.threads, total, std::max<int64_t>(1, kThreadWork / columns_),
+                 [&](int64_t begin, int64_t end) {
+                   int64_t done = 0;
+                   for (int64_t e = 0; e < experts_; done += work(e++)) {
+                     const int64_t first = offsets[e], m = offsets[e + 1] - first;
+                     // Rows of the result whose work begins in [begin, end).
+                     const auto row_at = [&](int64_t at) {
+                       return std::clamp<int64_t>((at - done + m) / (m + 1), 0, inner_);
+                     };
+                     const int64_t i = row_at(begin), n = row_at(end) - i;
+                     float* z = static_cast<float*>(out[0]) + (e * inner_ + i) * columns_;
+                     if (n <= 0) continue;
+                     if (m > 0)
+                       dnnl_sgemm('T', 'N', n, columns_, m, 1.0f, x + first * inner_ + i, inner_,
+                                  y + first * columns_, columns_, 0.0f, z, columns_);
+                     else
+                       std::memset(z, 0, static_cast<size_t>(n * columns_) * sizeof(float));
+                   }
+                 });
     return Status::ok();
   }
   std::string_view name() const override { return "onednn:grouped_matmul_weight"; }
