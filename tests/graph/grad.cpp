@@ -7,6 +7,7 @@
 
 #include "core/ops/ops.h"
 #include "tests/support/device.h"
+#include "tests/support/values.h"
 
 namespace tenon::test {
 namespace {
@@ -22,15 +23,6 @@ Tensor leaf(Graph& g, const std::vector<double>& v) {
   return leaf(g, v, Shape{static_cast<int64_t>(v.size())});
 }
 
-std::vector<double> host(Tensor t) {
-  REQUIRE(t.valid());
-  const auto h = t.graph().to_host(t);
-  INFO(h.status().message());
-  REQUIRE(h);
-  std::vector<double> v;
-  for (int64_t i = 0; i < h->numel(); ++i) v.push_back(h->at(i));
-  return v;
-}
 Tensor grad1(Tensor y, Tensor x, Tensor seed = {}) { return grad(y, {&x, 1}, seed)[0]; }
 
 TEST_CASE("a shared subexpression collects the cotangents of all its users") {
@@ -39,7 +31,7 @@ TEST_CASE("a shared subexpression collects the cotangents of all its users") {
   const Tensor x = leaf(g, {0.5, -1, 2});
   const Tensor e = exp(x);
   const Tensor d = grad1(sum(e * x + e + e * e), x);  // e^x (x + 1) + e^x + 2 e^2x
-  const std::vector<double> at = {0.5, -1, 2}, got = host(d);
+  const std::vector<double> at = {0.5, -1, 2}, got = values(d);
   for (size_t i = 0; i < 3; ++i)
     CHECK(got[i] == Approx(std::exp(at[i]) * (at[i] + 2) + 2 * std::exp(2 * at[i])).epsilon(1e-12));
 }
@@ -48,9 +40,9 @@ TEST_CASE("an input used twice by one op") {
   auto rt = runtime();
   Graph g(*rt);
   const Tensor x = leaf(g, {3, -2});
-  CHECK(host(grad1(sum(x * x), x)) == std::vector<double>{6, -4});
-  CHECK(host(grad1(sum(x / x), x)) == std::vector<double>{0, 0});
-  CHECK(host(grad1(sum(where(greater(x, x), x, x)), x)) == std::vector<double>{1, 1});
+  CHECK(values(grad1(sum(x * x), x)) == std::vector<double>{6, -4});
+  CHECK(values(grad1(sum(x / x), x)) == std::vector<double>{0, 0});
+  CHECK(values(grad1(sum(where(greater(x, x), x, x)), x)) == std::vector<double>{1, 1});
 }
 
 TEST_CASE("derivatives of x^4 to the fifth order, also at zero") {
@@ -64,7 +56,7 @@ TEST_CASE("derivatives of x^4 to the fifth order, also at zero") {
     for (int order = 1; order <= 5; ++order) {
       d = grad1(sum(d), x);
       factor *= 5 - order;
-      const std::vector<double> got = host(d);
+      const std::vector<double> got = values(d);
       for (size_t i = 0; i < at.size(); ++i) {
         CAPTURE(order, at[i]);
         const double expected = order <= 4 ? factor * std::pow(at[i], 4 - order) : 0;
@@ -79,7 +71,7 @@ TEST_CASE("mixed second derivatives agree in both orders") {
   Graph g(*rt);
   const Tensor x = leaf(g, {0.3, 1.2}), y = leaf(g, {-0.7, 0.4});
   const Tensor f = sum(sin(x * y) + exp(x) * tanh(y));
-  const std::vector<double> xy = host(grad1(sum(grad1(f, x)), y)), yx = host(grad1(sum(grad1(f, y)), x));
+  const std::vector<double> xy = values(grad1(sum(grad1(f, x)), y)), yx = values(grad1(sum(grad1(f, y)), x));
   for (size_t i = 0; i < 2; ++i) CHECK(xy[i] == Approx(yx[i]).epsilon(1e-12));
 }
 
@@ -89,8 +81,8 @@ TEST_CASE("a gradient penalty: the derivative of a function of a derivative") {
   const Tensor x = leaf(g, {1, 2}), w = leaf(g, {0.5, -1});
   const Tensor y = sum(w * x * x);                  // dy/dx = 2 w x
   const Tensor penalty = sum(square(grad1(y, x)));  // 4 w^2 x^2
-  CHECK(host(grad1(penalty, w)) == std::vector<double>{4, -32});
-  CHECK(host(grad1(penalty, x)) == std::vector<double>{2, 16});
+  CHECK(values(grad1(penalty, w)) == std::vector<double>{4, -32});
+  CHECK(values(grad1(penalty, x)) == std::vector<double>{2, 16});
 }
 
 TEST_CASE("derivatives undo broadcasting") {
@@ -102,16 +94,16 @@ TEST_CASE("derivatives undo broadcasting") {
   const std::vector<Tensor> d = grad(sum(y), xs);
   CHECK(d[0].shape() == Shape{3, 1});
   CHECK(d[2].shape() == Shape{});
-  CHECK(host(d[0]) == std::vector<double>{60, 60, 60});
-  CHECK(host(d[1]) == std::vector<double>{12, 12});
-  CHECK(host(d[2]) == std::vector<double>{180});
+  CHECK(values(d[0]) == std::vector<double>{60, 60, 60});
+  CHECK(values(d[1]) == std::vector<double>{12, 12});
+  CHECK(values(d[2]) == std::vector<double>{180});
 }
 
 TEST_CASE("the seed weighs the outputs") {
   auto rt = runtime();
   Graph g(*rt);
   const Tensor x = leaf(g, {1, 2, 3}), seed = leaf(g, {1, 0, -2});
-  CHECK(host(grad1(x * x, x, seed)) == std::vector<double>{2, 0, -12});
+  CHECK(values(grad1(x * x, x, seed)) == std::vector<double>{2, 0, -12});
 }
 
 TEST_CASE("what y does not depend on has derivative zero") {
@@ -120,30 +112,30 @@ TEST_CASE("what y does not depend on has derivative zero") {
   const Tensor x = leaf(g, {1, 2}), other = leaf(g, {5, 6, 7});
   const Tensor xs[] = {other, x};
   const std::vector<Tensor> d = grad(sum(x), xs);
-  CHECK(host(d[0]) == std::vector<double>{0, 0, 0});
-  CHECK(host(d[1]) == std::vector<double>{1, 1});
-  CHECK(host(grad1(sum(x), sum(x * x))) == std::vector<double>{0});  // made later than y's inputs
-  CHECK(host(grad1(x, x)) == std::vector<double>{1, 1});
+  CHECK(values(d[0]) == std::vector<double>{0, 0, 0});
+  CHECK(values(d[1]) == std::vector<double>{1, 1});
+  CHECK(values(grad1(sum(x), sum(x * x))) == std::vector<double>{0});  // made later than y's inputs
+  CHECK(values(grad1(x, x)) == std::vector<double>{1, 1});
 }
 
 TEST_CASE("piecewise constant ops stop the derivative") {
   auto rt = runtime();
   Graph g(*rt);
   const Tensor x = leaf(g, {1.2, -0.7});
-  CHECK(host(grad1(sum(x + round(x) + floor(x) + sign(x)), x)) == std::vector<double>{1, 1});
-  CHECK(host(grad1(sum(cast(cast(x, DType::i64), DType::f64) * x), x)) == std::vector<double>{1, 0});
-  CHECK(host(grad1(sum(cast(cast(x, DType::f32), DType::f64)), x)) == std::vector<double>{1, 1});
+  CHECK(values(grad1(sum(x + round(x) + floor(x) + sign(x)), x)) == std::vector<double>{1, 1});
+  CHECK(values(grad1(sum(cast(cast(x, DType::i64), DType::f64) * x), x)) == std::vector<double>{1, 0});
+  CHECK(values(grad1(sum(cast(cast(x, DType::f32), DType::f64)), x)) == std::vector<double>{1, 1});
 }
 
 TEST_CASE("stop_gradient and straight-through rounding") {
   auto rt = runtime();
   Graph g(*rt);
   const Tensor x = leaf(g, {1.5, 2.5, -0.4});
-  CHECK(host(stop_gradient(x)) == host(x));
-  CHECK(host(grad1(sum(x * stop_gradient(x)), x)) == host(x));
-  CHECK(host(grad1(sum(stop_gradient(x * x)), x)) == std::vector<double>{0, 0, 0});
-  CHECK(host(round_ste(x)) == std::vector<double>{2, 2, 0});
-  CHECK(host(grad1(sum(x * round_ste(x)), x)) == std::vector<double>{2 + 1.5, 2 + 2.5, 0 - 0.4});
+  CHECK(values(stop_gradient(x)) == values(x));
+  CHECK(values(grad1(sum(x * stop_gradient(x)), x)) == values(x));
+  CHECK(values(grad1(sum(stop_gradient(x * x)), x)) == std::vector<double>{0, 0, 0});
+  CHECK(values(round_ste(x)) == std::vector<double>{2, 2, 0});
+  CHECK(values(grad1(sum(x * round_ste(x)), x)) == std::vector<double>{2 + 1.5, 2 + 2.5, 0 - 0.4});
 }
 
 TEST_CASE("a custom gradient replaces the derivative and can be differentiated itself") {
@@ -155,11 +147,11 @@ TEST_CASE("a custom gradient replaces the derivative and can be differentiated i
   const Tensor y = custom_gradient(square(x), xs, [x](Tensor c) {
     return std::vector<Tensor>{c * x * x * x, Tensor()};
   });
-  CHECK(host(y) == std::vector<double>{1, 4});
+  CHECK(values(y) == std::vector<double>{1, 4});
   const Tensor d = grad1(sum(y * w), x);
-  CHECK(host(d) == std::vector<double>{3, 32});
-  CHECK(host(grad1(sum(d), x)) == std::vector<double>{9, 48});  // 3 w x^2
-  CHECK(host(grad1(sum(y * w), w)) == std::vector<double>{1, 4});
+  CHECK(values(d) == std::vector<double>{3, 32});
+  CHECK(values(grad1(sum(d), x)) == std::vector<double>{9, 48});  // 3 w x^2
+  CHECK(values(grad1(sum(y * w), w)) == std::vector<double>{1, 4});
 }
 
 TEST_CASE("a custom gradient inside the rule of another") {
@@ -172,8 +164,8 @@ TEST_CASE("a custom gradient inside the rule of another") {
     return std::vector<Tensor>{inner};
   });
   const Tensor d = grad1(y, x);
-  CHECK(host(d) == std::vector<double>{2});
-  CHECK(host(grad1(d, x)) == std::vector<double>{7});
+  CHECK(values(d) == std::vector<double>{2});
+  CHECK(values(grad1(d, x)) == std::vector<double>{7});
 }
 
 TEST_CASE("a custom rule of the wrong shape or number is refused") {
@@ -196,24 +188,24 @@ TEST_CASE("derivatives at the special points of functions") {
   Graph g(*rt);
   const Tensor zero = leaf(g, {0}), z2 = leaf(g, {0, 0});
   SECTION("0^b and a^0") {
-    CHECK(host(grad1(pow(zero, g.scalar(0, DType::f64)), zero)) == std::vector<double>{0});
-    CHECK(host(grad1(pow(zero, g.scalar(1, DType::f64)), zero)) == std::vector<double>{1});
+    CHECK(values(grad1(pow(zero, g.scalar(0, DType::f64)), zero)) == std::vector<double>{0});
+    CHECK(values(grad1(pow(zero, g.scalar(1, DType::f64)), zero)) == std::vector<double>{1});
     const Tensor b = leaf(g, {2});
-    CHECK(host(grad1(pow(zero, b), b)) == std::vector<double>{0});
+    CHECK(values(grad1(pow(zero, b), b)) == std::vector<double>{0});
     // d^2 a^b / da db at b = 0 is 1/a.
     const Tensor a = leaf(g, {4}), e = leaf(g, {0});
-    CHECK(host(grad1(grad1(pow(a, e), a), e)) == std::vector<double>{0.25});
+    CHECK(values(grad1(grad1(pow(a, e), a), e)) == std::vector<double>{0.25});
   }
   SECTION("ties") {
     const Tensor x = leaf(g, {1, 3, 3, 2}), y = leaf(g, {3, 3, 0, 2});
-    CHECK(host(grad1(reduce_max(x), x)) == std::vector<double>{0, 0.5, 0.5, 0});
-    CHECK(host(grad1(sum(maximum(x, y)), x)) == std::vector<double>{0, 0.5, 1, 0.5});
-    CHECK(host(grad1(sum(minimum(x, y)), y)) == std::vector<double>{0, 0.5, 1, 0.5});
+    CHECK(values(grad1(reduce_max(x), x)) == std::vector<double>{0, 0.5, 0.5, 0});
+    CHECK(values(grad1(sum(maximum(x, y)), x)) == std::vector<double>{0, 0.5, 1, 0.5});
+    CHECK(values(grad1(sum(minimum(x, y)), y)) == std::vector<double>{0, 0.5, 1, 0.5});
   }
   SECTION("logsumexp of nothing but -inf") {
     const double inf = std::numeric_limits<double>::infinity();
     const Tensor x = leaf(g, {-inf, -inf, 0, -inf, 1000, 1001}, {3, 2});
-    const std::vector<double> y = host(logsumexp(x, {1})), d = host(grad1(sum(logsumexp(x, {1})), x));
+    const std::vector<double> y = values(logsumexp(x, {1})), d = values(grad1(sum(logsumexp(x, {1})), x));
     CHECK(y[0] == -inf);
     CHECK(y[1] == 0);
     CHECK(y[2] == Approx(1001 + std::log1p(std::exp(-1.0))));
@@ -225,14 +217,14 @@ TEST_CASE("derivatives at the special points of functions") {
   }
   SECTION("products with zeros, to the third order") {
     const Tensor x = leaf(g, {0, 2, 0, 5});
-    CHECK(host(grad1(prod(x), x)) == std::vector<double>{0, 0, 0, 0});
+    CHECK(values(grad1(prod(x), x)) == std::vector<double>{0, 0, 0, 0});
     const Tensor d = grad1(prod(x), x);
-    CHECK(host(grad1(sum(d), x)) == std::vector<double>{10, 0, 10, 0});  // d^2/dx0 dx2 = 2 * 5
-    CHECK(host(grad1(sum(grad1(sum(d), x)), x)) == std::vector<double>{7 * 2, 10, 7 * 2, 4});
+    CHECK(values(grad1(sum(d), x)) == std::vector<double>{10, 0, 10, 0});  // d^2/dx0 dx2 = 2 * 5
+    CHECK(values(grad1(sum(grad1(sum(d), x)), x)) == std::vector<double>{7 * 2, 10, 7 * 2, 4});
   }
   SECTION("kinks") {
-    CHECK(host(grad1(sum(relu(z2)), z2)) == std::vector<double>{0, 0});
-    CHECK(host(grad1(sum(abs(z2)), z2)) == std::vector<double>{0, 0});
+    CHECK(values(grad1(sum(relu(z2)), z2)) == std::vector<double>{0, 0});
+    CHECK(values(grad1(sum(abs(z2)), z2)) == std::vector<double>{0, 0});
   }
 }
 

@@ -8,9 +8,12 @@
 #include "core/ops/ops.h"
 #include "core/runtime.h"
 #include "tests/support/device.h"
+#include "tests/support/values.h"
 
 namespace tenon::nn {
 namespace {
+
+using test::values;
 
 Model make(Runtime& rt, const Layer& layer, const TensorType& in, BuildOptions options = {.seed = 1}) {
   auto m = build(rt, layer, {in}, std::move(options));
@@ -30,15 +33,6 @@ bool contains(const std::string& text, const std::string& part) {
   const bool found = text.find(part) != std::string::npos;
   CHECK(found);
   return found;
-}
-
-std::vector<double> values(Graph& g, Tensor t) {
-  auto r = g.to_host(t);
-  INFO(r.status().message() << g.status().message());
-  REQUIRE(r.is_ok());
-  std::vector<double> v;
-  for (int64_t i = 0; i < r->numel(); ++i) v.push_back(r->at(i));
-  return v;
 }
 
 double distance(const std::vector<double>& a, const std::vector<double>& b) {

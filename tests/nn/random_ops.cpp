@@ -9,18 +9,12 @@
 #include "core/ops/ops.h"
 #include "core/runtime.h"
 #include "tests/support/device.h"
+#include "tests/support/values.h"
 
 namespace tenon {
 namespace {
 
-std::vector<double> values(Graph& g, Tensor t) {
-  auto r = g.to_host(t);
-  INFO(r.status().message());
-  REQUIRE(r.is_ok());
-  std::vector<double> v;
-  for (int64_t i = 0; i < r->numel(); ++i) v.push_back(r->at(i));
-  return v;
-}
+using test::values;
 
 struct Moments {
   double mean = 0, var = 0;

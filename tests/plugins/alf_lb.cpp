@@ -8,11 +8,8 @@
 #include <random>
 
 #include "core/golden/golden.h"
-#include "core/train/experiment.h"
-#include "core/train/fit.h"
-#include "core/train/step.h"
 #include "tests/plugins/loss_call.h"
-#include "tests/support/device.h"
+#include "tests/support/opened.h"
 
 namespace tenon::test {
 namespace {
@@ -55,33 +52,8 @@ std::string bias_after(Runtime& rt, const Options& options, int64_t steps, const
 
 std::string text(const char* s) { return s; }
 
-struct Run {
-  std::unique_ptr<Runtime> rt = runtime();
-  std::unique_ptr<Experiment> experiment;
-  Status status;
-
-  explicit Run(const std::string& recipe_text) {
-    auto recipe = parse_recipe(recipe_text, "test.txtpb");
-    INFO(recipe.status().message());
-    REQUIRE(recipe.is_ok());
-    auto opened = Experiment::open(*rt, shipped(), *recipe, "");
-    if (opened) experiment = std::move(opened).value();
-    else status = opened.status();
-  }
-  StepResult step(int64_t n) {
-    INFO(status.message());
-    REQUIRE(experiment);
-    Graph graph(*rt);
-    auto r = training_step(*experiment, graph, n);
-    INFO(r.status().message());
-    REQUIRE(r.is_ok());
-    return *r;
-  }
-  std::map<std::string, HostArray> saved() {
-    std::map<std::string, HostArray> out;
-    for (const auto& [name, array] : experiment->saved_arrays()) out[name] = array.to_host().value();
-    return out;
-  }
+struct Run : Opened {
+  explicit Run(const std::string& text) : Opened(shipped(), text) {}
 };
 
 std::string recipe(const std::string& router, const std::string& rest = "loss { id: 'cross_entropy' } ", const std::string& moe = "activation: 'relu'") {
@@ -178,7 +150,7 @@ TEST_CASE("the layer of a model and the module of the same layer agree") {
     for (int64_t i = 0; i < routed.numel(); ++i) w.set(each + i, routed.at(i));
     return w;
   };
-  Graph graph(*run.rt);
+  Graph graph(*run.runtime);
   const Batch batch = run.experiment->training_batch(0, nullptr).value();
   run.experiment->objective().begin(batch, run.experiment->training_info(0));
   Pass* pass = run.experiment->objective().forward(graph).value();
@@ -196,7 +168,7 @@ TEST_CASE("the layer of a model and the module of the same layer agree") {
               {"w2", joined(saved.at("model.moe0.shared_down.weight"), saved.at("model.moe0.down.weight"), true)}};
   c.expected = {{"y", expected(inside)}};
   c.rtol = 1e-10;
-  CHECK(problem(*run.rt, c) == "none");
+  CHECK(problem(*run.runtime, c) == "none");
 }
 
 TEST_CASE("the auxiliary loss is alpha where routing is uniform, in the router and beside it") {
@@ -299,7 +271,7 @@ TEST_CASE("what the routers can't use is refused in a sentence") {
       bad.set(0, NAN);
       REQUIRE(p->value.assign(bad).is_ok());
     }
-  Graph graph(*nowhere.rt);
+  Graph graph(*nowhere.runtime);
   CHECK_THAT(training_step(*nowhere.experiment, graph, 1).status().message(), ContainsSubstring("model.moe0") && ContainsSubstring("not finite"));
 }
 

@@ -6,10 +6,9 @@
 #include <random>
 
 #include "core/plugin/aggregator.h"
-#include "core/train/run_folder.h"
 #include "tests/io/temp_folder.h"
 #include "tests/plugins/calls.h"
-#include "tests/support/device.h"
+#include "tests/support/opened.h"
 
 namespace tenon::test {
 namespace {
@@ -229,16 +228,7 @@ TEST_CASE("federated rounds go on where they stopped, with what the server knows
     const auto run = [&](int64_t rounds, bool resume) {
       auto e = open_recipe(*rt, federated("eval_last: 1000 aggregator: '" + aggregator + "' rounds: " + std::to_string(rounds)));
       REQUIRE(e.is_ok());
-      auto out = RunFolder::open(folder.file("run"), resume, (*e)->recipe());
-      REQUIRE(out.is_ok());
-      Observer quiet;
-      const auto first = resume ? out->restore(**e) : Result<int64_t>(int64_t{0});
-      INFO(first.status().message());
-      REQUIRE(first.is_ok());
-      const auto summary = run_recipe(**e, &*out, quiet, *first);
-      INFO(summary.status().message());
-      REQUIRE(summary.is_ok());
-      return summary->metrics;
+      return run_in_folder(**e, folder.file("run"), resume);
     };
     run(10, false);
     run(10, true);  // nothing is left to do; the aggregator is made, not used

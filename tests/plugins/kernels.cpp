@@ -9,21 +9,15 @@
 #include "core/plugin/catalog.h"
 #include "core/plugin/kernel.h"
 #include "tests/support/device.h"
+#include "tests/support/values.h"
 
 namespace tenon {
 namespace {
 
+using test::values;
+
 using Catch::Matchers::ContainsSubstring;
 using Catch::Matchers::WithinAbs;
-
-std::vector<double> numbers(Graph& g, Tensor t) {
-  auto h = g.to_host(t);
-  INFO(h.status().message());
-  REQUIRE(h.is_ok());
-  std::vector<double> out;
-  for (int64_t i = 0; i < h->numel(); ++i) out.push_back(h->at(i));
-  return out;
-}
 
 void check_close(const std::vector<double>& a, const std::vector<double>& b, double tolerance) {
   REQUIRE(a.size() == b.size());
@@ -54,11 +48,11 @@ TEST_CASE("a kernel plugin is an op: values and two derivatives are those of the
       REQUIRE(fused.is_ok());
       const Tensor loss = (*fused)[0], same = cross_entropy(x, y);
       const double tolerance = dtype == DType::f64 ? 1e-12 : dtype == DType::f32 ? 1e-5 : 0.1;
-      check_close(numbers(g, loss), numbers(g, same), tolerance);
+      check_close(values(g, loss), values(g, same), tolerance);
       const Tensor weight = random_normal(g.key(seed + 2), shape, dtype);
       const Tensor d = grad(loss, {&x, 1})[0], e = grad(same, {&x, 1})[0];
-      check_close(numbers(g, d), numbers(g, e), tolerance);
-      check_close(numbers(g, grad(sum(d * weight), {&x, 1})[0]), numbers(g, grad(sum(e * weight), {&x, 1})[0]), tolerance);
+      check_close(values(g, d), values(g, e), tolerance);
+      check_close(values(g, grad(sum(d * weight), {&x, 1})[0]), values(g, grad(sum(e * weight), {&x, 1})[0]), tolerance);
     }
   Graph g(*rt);
   const auto wrong = KernelOps::apply(g, *op, std::vector{zeros(g, {3}), zeros(g, {3})}, {});
@@ -75,9 +69,9 @@ TEST_CASE("a kernel plugin may stand for a built-in op") {
   const auto run = [](Runtime& rt) {
     Graph g(rt);
     const Tensor x = random_normal(g.key(3), {6}, DType::f64), y = square(x), d = grad(sum(y * x), {&x, 1})[0];
-    std::vector<double> out = numbers(g, y);
+    std::vector<double> out = values(g, y);
     for (const Tensor& t : {d, grad(sum(d), {&x, 1})[0], square(random_normal(g.key(3), {6}))}) {
-      const auto more = numbers(g, t);
+      const auto more = values(g, t);
       out.insert(out.end(), more.begin(), more.end());
     }
     return out;

@@ -6,10 +6,8 @@
 #include <random>
 
 #include "core/plugin/probe.h"
-#include "core/train/experiment.h"
-#include "core/train/step.h"
 #include "tests/plugins/loss_call.h"
-#include "tests/support/device.h"
+#include "tests/support/opened.h"
 
 namespace tenon::test {
 namespace {
@@ -97,13 +95,9 @@ void on_grid(F f) {
 }
 
 // Two overlapping domains: the target is the source, moved.
-struct Run {
-  std::unique_ptr<Runtime> runtime = test::runtime();
-  std::unique_ptr<Experiment> experiment;
-  Status status;
-
-  explicit Run(const std::string& optimizers, const std::string& more = "") {
-    auto recipe = parse_recipe(R"(
+struct Run : Opened {
+  explicit Run(const std::string& optimizers, const std::string& more = "")
+      : Opened(shipped(), R"(
       data { name: "source" format: "synthetic" options { kind: "blobs" n: 96 features: 3 classes: 3 noise: 0.4 } drop_last: true }
       data { name: "target" format: "synthetic" options { kind: "blobs" n: 96 features: 3 classes: 3 noise: 0.4 part: 1 }
              transform { id: "scale" options { offset: 0.5 } } drop_last: true }
@@ -132,33 +126,7 @@ struct Run {
       train { steps: 40 batch_size: 16 }
       precision: f64
       seed: 3
-    )" + optimizers + more,
-                               "test.txtpb");
-    INFO(recipe.status().message());
-    REQUIRE(recipe.is_ok());
-    auto opened = Experiment::open(*runtime, shipped(), *recipe, "");
-    if (opened)
-      experiment = std::move(opened).value();
-    else
-      status = opened.status();
-  }
-  Result<StepResult> try_step(int64_t n) {
-    INFO(status.message());
-    REQUIRE(experiment);
-    Graph graph(*runtime);
-    return training_step(*experiment, graph, n);
-  }
-  StepResult step(int64_t n) {
-    auto r = try_step(n);
-    INFO(r.status().message());
-    REQUIRE(r.is_ok());
-    return *r;
-  }
-  std::map<std::string, HostArray> saved() {
-    std::map<std::string, HostArray> out;
-    for (const auto& [name, array] : experiment->saved_arrays()) out[name] = array.to_host().value();
-    return out;
-  }
+    )" + optimizers + more) {}
 };
 
 std::string pareto(const std::string& options) {

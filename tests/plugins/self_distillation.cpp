@@ -5,10 +5,9 @@
 #include <cmath>
 #include <random>
 
-#include "core/train/run_folder.h"
 #include "tests/io/temp_folder.h"
 #include "tests/plugins/calls.h"
-#include "tests/support/device.h"
+#include "tests/support/opened.h"
 
 namespace tenon::test {
 namespace {
@@ -302,16 +301,7 @@ TEST_CASE("rounds of self-distilled networks go on where they stopped") {
   const auto run = [&](int64_t steps, bool resume) {
     auto e = open_recipe(*rt, network("steps: " + std::to_string(steps)));
     REQUIRE(e.is_ok());
-    auto out = RunFolder::open(folder.file("run"), resume, (*e)->recipe());
-    REQUIRE(out.is_ok());
-    Observer quiet;
-    const auto first = resume ? out->restore(**e) : Result<int64_t>(int64_t{0});
-    INFO(first.status().message());
-    REQUIRE(first.is_ok());
-    const auto summary = run_recipe(**e, &*out, quiet, *first);
-    INFO(summary.status().message());
-    REQUIRE(summary.is_ok());
-    return summary->metrics;
+    return run_in_folder(**e, folder.file("run"), resume);
   };
   run(2, false);
   CHECK(run(4, true) == distilled(*rt, "steps: 4"));

@@ -8,10 +8,9 @@
 #include "core/graph/grad.h"
 #include "core/ops/ops.h"
 #include "core/plugin/parametrization.h"
-#include "core/train/experiment.h"
-#include "core/train/step.h"
 #include "tests/plugins/loss_call.h"
-#include "tests/support/device.h"
+#include "tests/support/opened.h"
+#include "tests/support/values.h"
 
 namespace tenon::test {
 namespace {
@@ -69,14 +68,6 @@ struct Compander {
     return w->weight;
   }
   static Tensor leaf(Graph& g, const HostArray& a) { return g.input(Array::from_host(g.backend(), a).value()); }
-  static std::vector<double> values(Graph& g, Tensor t) {
-    const auto h = g.to_host(t);
-    INFO(h.status().message());
-    REQUIRE(h.is_ok());
-    std::vector<double> out;
-    for (int64_t i = 0; i < h->numel(); ++i) out.push_back(h->at(i));
-    return out;
-  }
   double slot(const std::string& name) const {
     const auto& s = plugin->slots().at(name);
     return (s.kind == TN_SLOT_TRAINABLE ? s.trainable[0]->value : s.values[0]).to_host()->at(0);
@@ -105,48 +96,17 @@ HostArray random_weights(std::mt19937& rng, int64_t n, double scale) {
 }
 
 // A model of two layers on three blobs.
-struct Run {
-  std::unique_ptr<Runtime> runtime = test::runtime();
-  std::unique_ptr<Experiment> experiment;
-  Status status;
-
-  explicit Run(const std::string& more, const std::string& split = "") {
-    auto recipe = parse_recipe(R"(
+struct Run : Opened {
+  explicit Run(const std::string& more, const std::string& split = "")
+      : Opened(shipped(), R"(
       data { format: "synthetic" options { kind: "blobs" n: 96 features: 3 classes: 3 noise: 0.4 } )" +
-                                   split + R"( }
+                              split + R"( }
       model { layer { mlp { hidden: 8 activation: "tanh" } } }
       loss { id: "cross_entropy" }
       train { steps: 40 batch_size: 24 }
       precision: f64
       seed: 3
-    )" + more,
-                               "test.txtpb");
-    INFO(recipe.status().message());
-    REQUIRE(recipe.is_ok());
-    auto opened = Experiment::open(*runtime, shipped(), *recipe, "");
-    if (opened)
-      experiment = std::move(opened).value();
-    else
-      status = opened.status();
-  }
-  Result<StepResult> try_step(int64_t n) {
-    INFO(status.message());
-    REQUIRE(experiment);
-    Graph graph(*runtime);
-    return training_step(*experiment, graph, n);
-  }
-  StepResult step(int64_t n) {
-    auto r = try_step(n);
-    INFO(r.status().message());
-    REQUIRE(r.is_ok());
-    return *r;
-  }
-  double saved(const std::string& wanted) {
-    for (const auto& [name, array] : experiment->saved_arrays())
-      if (name == wanted) return array.to_host()->at(0);
-    FAIL("nothing is saved as " + wanted);
-    return 0;
-  }
+    )" + more) {}
 };
 
 const std::string kSgd = "optimizer { id: 'sgd' options { lr: 0.2 } } ";

@@ -5,10 +5,7 @@
 
 #include "core/graph/grad.h"
 #include "core/ops/ops.h"
-#include "core/train/experiment.h"
-#include "core/train/fit.h"
-#include "core/train/step.h"
-#include "tests/support/device.h"
+#include "tests/support/opened.h"
 
 namespace tenon {
 namespace {
@@ -23,37 +20,20 @@ std::vector<double> numbers(const Array& a) {
   return out;
 }
 
-struct Run {
-  std::unique_ptr<Runtime> runtime = test::runtime();
-  Catalog catalog;
-  std::unique_ptr<Experiment> experiment;
+Catalog& catalog() {
+  static const std::unique_ptr<Catalog> all = test::load_plugins("extensions.so");
+  return *all;
+}
 
-  explicit Run(const std::string& objective) {
-    const std::string build = TENON_BINARY_DIR;
-    REQUIRE(catalog.add_folder(build + "/plugins").is_ok());
-    REQUIRE(catalog.add_file(build + "/tests/plugins/extensions.so").is_ok());
-    const std::string text = R"(
+struct Run : test::Opened {
+  explicit Run(const std::string& objective)
+      : Opened(catalog(), R"(
       data { format: "synthetic" options { kind: "blobs" n: 96 features: 3 classes: 3 noise: 0.4 } }
       model { layer { mlp { hidden: 8 activation: "tanh" } } }
       train { steps: 40 batch_size: 32 }
       precision: f64
       seed: 3
-    )" + objective;
-    auto recipe = parse_recipe(text, "test.txtpb");
-    INFO(recipe.status().message());
-    REQUIRE(recipe.is_ok());
-    auto opened = Experiment::open(*runtime, catalog, *recipe, "");
-    INFO(opened.status().message());
-    REQUIRE(opened.is_ok());
-    experiment = std::move(opened).value();
-  }
-  StepResult step(int64_t n) {
-    Graph graph(*runtime);
-    auto r = training_step(*experiment, graph, n);
-    INFO(r.status().message());
-    REQUIRE(r.is_ok());
-    return *r;
-  }
+    )" + objective) {}
   std::vector<double> parameters() {
     std::vector<double> out;
     for (const NamedParameter& p : experiment->optimizers().parameters())

@@ -3,9 +3,8 @@
 #include <catch2/matchers/catch_matchers_floating_point.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 
-#include "core/train/experiment.h"
-#include "core/train/step.h"
-#include "tests/support/device.h"
+#include "tests/support/opened.h"
+
 
 namespace tenon {
 namespace {
@@ -13,45 +12,20 @@ namespace {
 using Catch::Matchers::ContainsSubstring;
 using Catch::Matchers::WithinRel;
 
-struct Run {
-  std::unique_ptr<Runtime> runtime = test::runtime();
-  Catalog catalog;
-  std::unique_ptr<Experiment> experiment;
-  Status status;
+Catalog& catalog() {
+  static const std::unique_ptr<Catalog> all = test::load_plugins();
+  return *all;
+}
 
-  explicit Run(const std::string& text) {
-    REQUIRE(catalog.add_folder(std::string(TENON_BINARY_DIR) + "/plugins").is_ok());
-    auto recipe = parse_recipe(R"(
+struct Run : test::Opened {
+  explicit Run(const std::string& text)
+      : Opened(catalog(), R"(
       data { name: "a" format: "synthetic" options { kind: "blobs" n: 32 features: 3 classes: 3 } shuffle: false test_split { how: "last" count: 8 } }
       data { name: "b" format: "synthetic" options { kind: "blobs" n: 24 features: 3 classes: 3 part: 1 } shuffle: false }
       train { steps: 9 batch_size: 8 }
       precision: f64
       seed: 3
-    )" + text,
-                               "test.txtpb");
-    INFO(recipe.status().message());
-    REQUIRE(recipe.is_ok());
-    auto opened = Experiment::open(*runtime, catalog, *recipe, "");
-    if (opened)
-      experiment = std::move(opened).value();
-    else
-      status = opened.status();
-  }
-  StepResult step(int64_t n) {
-    INFO(status.message());
-    REQUIRE(experiment);
-    Graph graph(*runtime);
-    auto r = training_step(*experiment, graph, n);
-    INFO(r.status().message());
-    REQUIRE(r.is_ok());
-    return *r;
-  }
-  HostArray saved(const std::string& wanted) {
-    for (const auto& [name, array] : experiment->saved_arrays())
-      if (name == wanted) return array.to_host().value();
-    FAIL("nothing is saved as " + wanted);
-    return {};
-  }
+    )" + text) {}
 };
 
 const std::string kSgd = "optimizer { id: 'sgd' options { lr: 0.1 } } ";
@@ -76,14 +50,14 @@ TEST_CASE("models that share running statistics update them one after another, a
   };
   const double a = mean_of("a.x"), b = mean_of("b.x");
   run.step(0);
-  CHECK_THAT(run.saved("first.batch_norm0.running_mean").at(0), WithinRel(0.75 * 0.25 * a + 0.25 * b, 1e-12));
-  const double weight = run.saved("first.out.weight").at(0);
+  CHECK_THAT(run.saved("first.batch_norm0.running_mean"), WithinRel(0.75 * 0.25 * a + 0.25 * b, 1e-12));
+  const double weight = run.saved("first.out.weight");
   run.step(1);
-  CHECK(run.saved("first.out.weight").at(0) != weight);  // the frozen one does not freeze what it shares
+  CHECK(run.saved("first.out.weight") != weight);  // the frozen one does not freeze what it shares
   CHECK(run.experiment->optimizers().parameters().size() == 4);
-  const HostArray before = run.saved("first.batch_norm0.running_mean");
+  const double before = run.saved("first.batch_norm0.running_mean");
   REQUIRE(run.experiment->evaluate("test", 2).is_ok());
-  CHECK(run.saved("first.batch_norm0.running_mean").at(0) == before.at(0));
+  CHECK(run.saved("first.batch_norm0.running_mean") == before);
 }
 
 TEST_CASE("a joined batch is taken apart into chunks, and stop_gradient trains nothing before it") {
@@ -103,11 +77,11 @@ TEST_CASE("a joined batch is taken apart into chunks, and stop_gradient trains n
              head("first", "") + "loss { id: 'cross_entropy' model: 'first' } " + kSgd);
   const double loss = single.step(0).loss;
   CHECK_THAT(joined.step(0).parts.at("cross_entropy"), WithinRel(loss, 1e-12));
-  CHECK_THAT(joined.saved("both.net.linear0.weight").at(0),
-             WithinRel(single.saved("both.net.linear0.weight").at(0), 1e-12));
-  const double second = joined.saved("second.out.weight").at(0);
+  CHECK_THAT(joined.saved("both.net.linear0.weight"),
+             WithinRel(single.saved("both.net.linear0.weight"), 1e-12));
+  const double second = joined.saved("second.out.weight");
   joined.step(1);
-  CHECK(joined.saved("second.out.weight").at(0) != second);
+  CHECK(joined.saved("second.out.weight") != second);
 
   const auto refused = [&](const std::string& layers) {
     Run run(both + head("first", layers) + "loss { id: 'cross_entropy' model: 'first' } " + kSgd);

@@ -5,12 +5,8 @@
 #include <cmath>
 
 #include "core/ops/ops.h"
-#include "core/train/experiment.h"
-#include "core/train/fit.h"
-#include "core/train/run_folder.h"
-#include "core/train/step.h"
 #include "tests/io/temp_folder.h"
-#include "tests/support/device.h"
+#include "tests/support/opened.h"
 
 namespace tenon {
 namespace {
@@ -28,37 +24,13 @@ const std::string kBlobs = R"(
 const std::string kMlp = "model { layer { mlp { hidden: 8 activation: 'tanh' } } } ";
 const std::string kSgd = "optimizer { id: 'sgd' options { lr: 0.2 } } ";
 
-struct Run {
-  std::unique_ptr<Runtime> runtime = test::runtime();
-  std::unique_ptr<Catalog> catalog = std::make_unique<Catalog>();
-  std::unique_ptr<Experiment> experiment;
-  Status status;
+Catalog& catalog() {
+  static const std::unique_ptr<Catalog> all = test::load_plugins("kinds.so");
+  return *all;
+}
 
-  explicit Run(const std::string& recipe_text) {
-    const std::string build = TENON_BINARY_DIR;
-    REQUIRE(catalog->add_folder(build + "/plugins").is_ok());
-    REQUIRE(catalog->add_file(build + "/tests/plugins/kinds.so").is_ok());
-    auto recipe = parse_recipe(kBlobs + recipe_text, "test.txtpb");
-    INFO(recipe.status().message());
-    REQUIRE(recipe.is_ok());
-    auto opened = Experiment::open(*runtime, *catalog, *recipe, "");
-    if (opened) experiment = std::move(opened).value();
-    else status = opened.status();
-  }
-  StepResult step(int64_t n) {
-    INFO(status.message());
-    REQUIRE(experiment);
-    Graph graph(*runtime);
-    auto r = training_step(*experiment, graph, n);
-    INFO(r.status().message());
-    REQUIRE(r.is_ok());
-    return *r;
-  }
-  std::map<std::string, HostArray> saved() {
-    std::map<std::string, HostArray> out;
-    for (const auto& [name, array] : experiment->saved_arrays()) out[name] = array.to_host().value();
-    return out;
-  }
+struct Run : test::Opened {
+  explicit Run(const std::string& text) : Opened(catalog(), kBlobs + text) {}
 };
 
 }  // namespace
@@ -192,20 +164,11 @@ TEST_CASE("plugins that a procedure made are part of its checkpoints") {
     return kMlp + "loss { id: 'cross_entropy' } procedure { id: 'descent' options { " + options + " } } ";
   };
   const test::TempFolder folder;
-  Observer quiet;
   const auto run = [&](int64_t steps, const std::string& name, bool resume) {
     Run r(text("steps: " + std::to_string(steps)));
     INFO(r.status.message());
     REQUIRE(r.experiment);
-    auto out = RunFolder::open(folder.file(name), resume, r.experiment->recipe());
-    REQUIRE(out.is_ok());
-    const auto first = resume ? out->restore(*r.experiment) : Result<int64_t>(int64_t{0});
-    INFO(first.status().message());
-    REQUIRE(first.is_ok());
-    const auto summary = run_recipe(*r.experiment, &*out, quiet, *first);
-    INFO(summary.status().message());
-    REQUIRE(summary.is_ok());
-    return summary->metrics;
+    return test::run_in_folder(*r.experiment, folder.file(name), resume);
   };
   const MetricValues whole = run(6, "whole", false), half = run(3, "parts", false);
   CHECK(run(3, "parts", true).empty());  // done: the optimizer is made, not used
@@ -216,6 +179,7 @@ TEST_CASE("plugins that a procedure made are part of its checkpoints") {
 
   Run limited(text("limit: 0.5"));
   REQUIRE(limited.experiment);
+  Observer quiet;
   CHECK_THAT(run_recipe(*limited.experiment, nullptr, quiet).status().message(), ContainsSubstring("procedure 'descent': the loss is above its limit"));
 }
 
