@@ -45,7 +45,7 @@ TEST_CASE("zoo run makes every run and judges every claim") {
 
   const auto j = nlohmann::json::parse(slurp(out + "/result.json"));
   CHECK(j["verdict"] == "not reproduced");
-  REQUIRE(j["claims"].size() == 5);
+  REQUIRE(j["claims"].size() == 6);
   for (size_t i = 0; i < 3; ++i) CHECK(j["claims"][i]["verdict"] == "reproduced");
   CHECK(j["claims"][3]["verdict"] == "not reproduced");
   CHECK(j["claims"][2]["measured"] == 2);
@@ -65,22 +65,29 @@ TEST_CASE("zoo run makes every run and judges every claim") {
   CHECK_THAT(learned["metrics"]["test/loss"]["deviation"].get<double>(), WithinRel(std::sqrt(squares / 7), 1e-9));
   CHECK_THAT(j["claims"][1]["measured"].get<double>(), WithinRel(mean - idle["metrics"]["test/loss"]["mean"].get<double>(), 1e-9));
   CHECK_THAT(j["claims"][4]["measured"].get<double>(), WithinRel(mean / idle["metrics"]["test/loss"]["mean"].get<double>(), 1e-9));
+  // Of the second setting: the last half of the jobs.
+  const auto idle_values = idle["metrics"]["test/loss"]["values"].get<std::vector<double>>();
+  const double half = std::accumulate(values.begin() + 4, values.end(), 0.0) / 4, idle_half = (idle_values[2] + idle_values[3]) / 2;
+  CHECK_THAT(j["claims"][5]["measured"].get<double>(), WithinRel(half / idle_half, 1e-9));
   CHECK(j["claims"][3]["measured"] == *std::min_element(values.begin(), values.end()));
 
   const std::string table = slurp(out + "/result.md");
   CHECK(o.out.starts_with(table));
   CHECK(table.find("| it is perfect | min test/loss of learned ≤ 0 |") != std::string::npos);
+  CHECK(table.find("| test/loss of learned / not learned, 0.2, ≤ 0.5 |") != std::string::npos);
   CHECK(table.find("**not reproduced**") != std::string::npos);
   CHECK(slurp(out + "/test_accuracy.svg").starts_with("<svg"));
+  CHECK(slurp(out + "/seeds.svg").find("how much") != std::string::npos);
   CHECK(leftovers(out).empty());
 }
 
-TEST_CASE("a claim on a difference takes it job by job") {
+TEST_CASE("a claim on a difference or ratio takes it job by job") {
   const TempFolder folder;
   const std::string out = folder.file("out");
   const std::string claim = "claim { text: \"t\" metric: \"test/loss\" run: \"long\" minus: \"short\" at_most: 9 statistic: ";
   const std::string zoo = write_zoo(folder, "name: \"b\"\nseed: [0, 1, 2]\nrun { name: \"long\" set: \"train.steps=9\" }\nrun { name: \"short\" set: \"train.steps=1\" }\n" +
-                                                claim + "min }\n" + claim + "mean }\n");
+                                                claim + "min }\n" + claim + "mean }\n" +
+                                                "claim { text: \"t\" metric: \"test/loss\" run: \"long\" over: \"short\" at_most: 9 statistic: max }\n");
   const Outcome o = program(run_blobs(zoo, out));
   INFO(o.all());
   REQUIRE(o.code == 0);
@@ -88,20 +95,23 @@ TEST_CASE("a claim on a difference takes it job by job") {
   auto a = j["runs"][0]["metrics"]["test/loss"]["values"].get<std::vector<double>>();
   const auto b = j["runs"][1]["metrics"]["test/loss"]["values"].get<std::vector<double>>();
   REQUIRE((a.size() == 3 && b.size() == 3));
+  CHECK_THAT(j["claims"][2]["measured"].get<double>(), WithinRel(std::max({a[0] / b[0], a[1] / b[1], a[2] / b[2]}), 1e-9));
   for (size_t i = 0; i < 3; ++i) a[i] -= b[i];
   CHECK_THAT(j["claims"][0]["measured"].get<double>(), WithinRel(*std::min_element(a.begin(), a.end()), 1e-9));
   CHECK_THAT(j["claims"][1]["measured"].get<double>(), WithinRel((a[0] + a[1] + a[2]) / 3, 1e-9));
 }
 
-TEST_CASE("a claim may be about what steps report: the last, and the mean of all") {
+TEST_CASE("a claim may be about what steps report: the last, the mean of all and of the last hundred") {
   const TempFolder folder;
   const std::string out = folder.file("out");
   const auto claim = [](const std::string& run, const std::string& of) {
     return "claim { text: \"t\" metric: \"" + of + "/constraint\" run: \"" + run + "\" at_most: 9 }\n";
   };
   const std::string zoo = write_zoo(folder, "name: \"b\"\nset: \"optimizer={id: \\\"lion_k\\\" options {lr: 0.01 weight_decay: 1 diagnostics: true}}\"\n"
-                                            "run { name: \"one\" set: \"train.steps=1\" }\nrun { name: \"two\" set: \"train.steps=2\" }\n" +
-                                                claim("one", "step") + claim("one", "mean") + claim("two", "step") + claim("two", "mean"));
+                                            "run { name: \"one\" set: \"train.steps=1\" }\nrun { name: \"two\" set: \"train.steps=2\" }\n"
+                                            "run { name: \"many\" set: \"train.steps=101\" }\n" +
+                                                claim("one", "step") + claim("one", "mean") + claim("two", "step") + claim("two", "mean") +
+                                                claim("two", "last_100") + claim("many", "mean") + claim("many", "last_100"));
   const Outcome o = program(run_blobs(zoo, out));
   INFO(o.all());
   REQUIRE(o.code == 0);
@@ -109,6 +119,8 @@ TEST_CASE("a claim may be about what steps report: the last, and the mean of all
   const auto measured = [&](size_t i) { return j["claims"][i]["measured"].get<double>(); };
   CHECK(measured(1) == measured(0));
   CHECK_THAT(measured(3), WithinRel((measured(0) + measured(2)) / 2, 1e-6));
+  CHECK_THAT(measured(4), WithinRel(measured(3), 1e-12));
+  CHECK_THAT(measured(6), WithinRel((101 * measured(5) - measured(0)) / 100, 1e-9));  // all but the first
 }
 
 TEST_CASE("zoo run repeats only what is missing or changed") {
@@ -154,17 +166,17 @@ TEST_CASE("zoo list and report give the overview") {
   INFO(list.all());
   CHECK(list.code == 0);
   CHECK(list.out.find("Points in three clouds") != std::string::npos);
-  CHECK(list.out.find("12 runs   5 claims") != std::string::npos);
+  CHECK(list.out.find("12 runs   6 claims") != std::string::npos);
 
-  CHECK(program({"zoo", "report", "--zoo", zoo, "--results", results}).out.find("| blobs | not run | 0 of 5 |") != std::string::npos);
+  CHECK(program({"zoo", "report", "--zoo", zoo, "--results", results}).out.find("| blobs | not run | 0 of 6 |") != std::string::npos);
   REQUIRE(program(run_blobs(zoo, results + "/blobs")).code == 0);
   const Outcome report = program({"zoo", "report", "--zoo", zoo, "--results", results});
-  CHECK(report.out.find("| blobs | not reproduced | 4 of 5 | it is perfect |") != std::string::npos);
+  CHECK(report.out.find("| blobs | not reproduced | 5 of 6 | it is perfect |") != std::string::npos);
 
   // A result that is kept in the zoo itself stands in.
   const std::string other = write_zoo(folder, slurp(zoo + "/blobs/zoo.txtpb"));
   fs::copy(results + "/blobs/result.json", other + "/blobs/result.json");
-  CHECK(program({"zoo", "report", "--zoo", other, "--results", folder.file("none")}).out.find("4 of 5") != std::string::npos);
+  CHECK(program({"zoo", "report", "--zoo", other, "--results", folder.file("none")}).out.find("5 of 6") != std::string::npos);
   spill(other + "/blobs/result.json", "{}");
   CHECK(complaint(program({"zoo", "report", "--zoo", other, "--results", folder.file("none")})).find("is not a result") != std::string::npos);
 }
@@ -188,6 +200,16 @@ TEST_CASE("wrong descriptions are told in one sentence, with their line") {
        "zoo.txtpb:3: wins are counted against another run; give `minus`"},
       {head + run + "claim { text: \"t\" metric: \"m\" run: \"a\" minus: \"a\" over: \"a\" at_least: 1 }",
        "zoo.txtpb:3: a claim is about a difference or a ratio; give `minus` or `over`"},
+      {head + "setting: [\"x\"]\n" + run + "claim { text: \"t\" metric: \"m\" run: \"a\" setting: \"y\" at_most: 1 }",
+       "zoo.txtpb:4: no setting 'y' (there are: x)"},
+      {head + run + claim + "curve { metric: \"m\" }", "zoo.txtpb:4: a curve needs a name that its file can have"},
+      {head + run + claim + "curve { name: \"c\" line {} }", "zoo.txtpb:4: a curve needs a metric, such as \"step_ms\""},
+      {head + run + claim + "curve { name: \"c\" metric: \"m\" }", "zoo.txtpb:4: the curve has no line"},
+      {head + run + claim + "curve { name: \"c\" metric: \"m\" line { name: \"l\" x: [1, 2] run: \"a\" } }",
+       "zoo.txtpb:4: a line needs a run for each x; 'l' has 2 x and 1 runs"},
+      {head + run + claim + "curve { name: \"c\" metric: \"m\" line { x: 1 run: \"b\" } }", "zoo.txtpb:4: no run 'b' (there are: a)"},
+      {head + run + claim + "curve { name: \"c\" metric: \"test/los\" line { x: 1 run: \"a\" } }",
+       "zoo.txtpb:4: run 'a' has no metric 'test/los' (did you mean 'test/loss'?)"},
       {head + run + claim + "setting: \"x\"", "zoo.txtpb:2: the run makes no use of {setting}"},
       {head + claim + "run { name: \"a\" set: \"seed={repeat}\" }", "zoo.txtpb:3: set \"seed={repeat}\" uses {repeat}, but no repeat is given"},
       {head + claim + "run { name: \"a\" set: \"train.stebs=1\" }", "zoo.txtpb:3: --set train.stebs=1: unknown field 'stebs' in train (did you mean 'steps'?)"},

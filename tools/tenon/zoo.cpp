@@ -4,6 +4,8 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <deque>
+#include <numeric>
 
 #include "core/data/files.h"
 #include "core/train/fit.h"
@@ -36,10 +38,18 @@ class RunWatch : public Progress {
       metrics_["step/" + name] = value;
       double& mean = metrics_["mean/" + name];
       mean += (value - mean) / static_cast<double>(++seen_[name]);
+      std::deque<double>& last_values = last_[name];
+      last_values.push_back(value);
+      if (last_values.size() > 100) last_values.pop_front();
     }
     if (isatty(fileno(stderr)) == 0) return;
     if (s.step == 1) Progress::on_message(what_);
     Progress::on_step(s);
+  }
+  // Adds what is known only after the last step.
+  void finish_metrics() {
+    for (const auto& [name, values] : last_)
+      metrics_["last_100/" + name] = std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
   }
   void on_evaluation(int64_t, const MetricValues&) override {}
   void on_message(const std::string&) override {}
@@ -47,7 +57,8 @@ class RunWatch : public Progress {
  private:
   std::string what_;
   MetricValues& metrics_;
-  std::map<std::string, int64_t> seen_;  // steps that reported it
+  std::map<std::string, int64_t> seen_;            // steps that reported it
+  std::map<std::string, std::deque<double>> last_;  // at most 100 values of it
 };
 
 Result<MetricValues> run_job(const ZooFlags& flags, Catalog& catalog, zoo::Job& job, const std::string& what) {
@@ -60,6 +71,7 @@ Result<MetricValues> run_job(const ZooFlags& flags, Catalog& catalog, zoo::Job& 
   RunWatch watch(what, metrics);
   TN_ASSIGN(const Summary summary, run_recipe(*experiment, nullptr, watch));
   watch.finish();
+  watch.finish_metrics();
   if (summary.cancelled) return cancelled("stopped; the same command goes on with the runs that are left");
   metrics.insert(summary.metrics.begin(), summary.metrics.end());
   metrics["seconds"] = summary.seconds;
@@ -73,7 +85,7 @@ std::string figures(const zoo::Description& d, const zoo::Job& job, const Metric
   std::string s;
   for (const proto::ZooClaim& c : d.proto.claim()) {
     const std::string& run = d.proto.run(job.run).name();
-    if ((c.run() != run && c.minus() != run) || s.find(" " + c.metric() + " ") != std::string::npos) continue;
+    if ((c.run() != run && c.minus() != run && c.over() != run) || s.find(" " + c.metric() + " ") != std::string::npos) continue;
     char text[32];
     std::snprintf(text, sizeof text, "%.6g", metrics.at(c.metric()));
     s += "  " + c.metric() + " " + text;

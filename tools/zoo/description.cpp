@@ -49,23 +49,42 @@ Status check_runs(const Description& d) {
   return Status::ok();
 }
 
-Status check_claim(const Description& d, const proto::ZooClaim& c) {
+Status check_known(const Description& d, const std::string& name) {
   std::vector<std::string> names;
   for (const proto::ZooRun& run : d.proto.run()) names.push_back(run.name());
-  const auto known = [&](const std::string& name) -> Status {
-    if (std::find(names.begin(), names.end(), name) != names.end()) return Status::ok();
-    return invalid("no run '" + name + "'" + did_you_mean(name, names));
-  };
+  if (std::find(names.begin(), names.end(), name) != names.end()) return Status::ok();
+  return invalid("no run '" + name + "'" + did_you_mean(name, names));
+}
+
+Status check_claim(const Description& d, const proto::ZooClaim& c) {
   if (c.text().empty()) return invalid("a claim needs a text");
   if (c.metric().empty()) return invalid("a claim needs a metric, such as \"test/accuracy\"");
   if (!c.has_run()) return invalid("a claim needs the run that it is about");
-  TN_RETURN_IF_ERROR(known(c.run()));
-  if (c.has_minus()) TN_RETURN_IF_ERROR(known(c.minus()));
-  if (c.has_over()) TN_RETURN_IF_ERROR(known(c.over()));
+  TN_RETURN_IF_ERROR(check_known(d, c.run()));
+  if (c.has_minus()) TN_RETURN_IF_ERROR(check_known(d, c.minus()));
+  if (c.has_over()) TN_RETURN_IF_ERROR(check_known(d, c.over()));
+  if (c.has_setting()) {
+    const std::vector<std::string> settings(d.proto.setting().begin(), d.proto.setting().end());
+    if (std::find(settings.begin(), settings.end(), c.setting()) == settings.end())
+      return invalid("no setting '" + c.setting() + "'" + did_you_mean(c.setting(), settings));
+  }
   if (c.has_minus() && c.has_over()) return invalid("a claim is about a difference or a ratio; give `minus` or `over`");
   if (!c.has_at_least() && !c.has_at_most())
     return invalid("the claim has no bound; write at_least or at_most and a number");
   if (c.statistic() == proto::ZooClaim::wins && !c.has_minus()) return invalid("wins are counted against another run; give `minus`");
+  return Status::ok();
+}
+
+Status check_curve(const Description& d, const proto::ZooCurve& c) {
+  if (c.name().empty() || c.name().find('/') != std::string::npos) return invalid("a curve needs a name that its file can have");
+  if (c.metric().empty()) return invalid("a curve needs a metric, such as \"step_ms\"");
+  if (c.line_size() == 0) return invalid("the curve has no line");
+  for (const proto::ZooCurve::Line& line : c.line()) {
+    if (line.x_size() != line.run_size() || line.x_size() == 0)
+      return invalid("a line needs a run for each x; '" + line.name() + "' has " + std::to_string(line.x_size()) + " x and " +
+                     std::to_string(line.run_size()) + " runs");
+    for (const std::string& run : line.run()) TN_RETURN_IF_ERROR(check_known(d, run));
+  }
   return Status::ok();
 }
 
@@ -79,6 +98,7 @@ Status check(const Description& d) {
   TN_RETURN_IF_ERROR(check_distinct(z.seed(), "seed").at(d.path));
   TN_RETURN_IF_ERROR(check_runs(d));
   for (int i = 0; i < z.claim_size(); ++i) TN_RETURN_IF_ERROR(check_claim(d, z.claim(i)).at(d.where_claim(i)));
+  for (int i = 0; i < z.curve_size(); ++i) TN_RETURN_IF_ERROR(check_curve(d, z.curve(i)).at(d.where_curve(i)));
   return Status::ok();
 }
 
@@ -152,6 +172,7 @@ Result<Description> load_description(const std::string& root, const std::string&
     return invalid(d.path + ":" + std::to_string(error.line) + ": " + error.message);
   d.run_lines = lines_of(tree, proto::Zoo::kRunFieldNumber, d.proto.run_size());
   d.claim_lines = lines_of(tree, proto::Zoo::kClaimFieldNumber, d.proto.claim_size());
+  d.curve_lines = lines_of(tree, proto::Zoo::kCurveFieldNumber, d.proto.curve_size());
   TN_RETURN_IF_ERROR(check(d));
   return d;
 }

@@ -18,7 +18,8 @@ struct Description {
   // "zoo.txtpb:7" of a run or claim.
   std::string where_run(int index) const { return place(run_lines, index); }
   std::string where_claim(int index) const { return place(claim_lines, index); }
-  std::vector<int> run_lines, claim_lines;
+  std::string where_curve(int index) const { return place(curve_lines, index); }
+  std::vector<int> run_lines, claim_lines, curve_lines;
 
  private:
   std::string place(const std::vector<int>& lines, int index) const {
@@ -30,7 +31,7 @@ struct Description {
 Result<std::vector<std::string>> slugs(const std::string& root);
 
 // Reads and checks root/slug/zoo.txtpb. Errors, with file and line: what the text format says; no name, run or claim; a
-// claim about a run that is not there, or without a bound.
+// claim or curve about a run that is not there; a claim without a bound; a curve without a name or with unequal numbers of x and runs.
 Result<Description> load_description(const std::string& root, const std::string& slug);
 
 // One training run of an experiment.

@@ -80,11 +80,22 @@ std::map<std::string, std::string> plots(const Outcome& o) {
       chart.series[0].values.push_back(it->second.mean());
     }
     for (const ClaimResult& c : o.claims)  // the bound, where it is one on the bars themselves
-      if (c.claim.metric() == metric && !c.claim.has_minus() && !c.claim.has_over()) chart.mark = c.claim.has_at_least() ? c.claim.at_least() : c.claim.at_most();
+      if (c.claim.metric() == metric && !c.claim.has_minus() && !c.claim.has_over() && !c.claim.has_setting())
+        chart.mark = c.claim.has_at_least() ? c.claim.at_least() : c.claim.at_most();
     std::string file = metric;
     for (char& c : file)
       if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
     files[file + ".svg"] = chart.svg();
+  }
+  for (const proto::ZooCurve& curve : o.curves) {
+    plot::LineChart chart{.title = curve.title().empty() ? o.name : curve.title(), .subtitle = "mean of all runs", .x_axis = curve.x_axis(),
+                          .y_axis = curve.metric(), .log_x = true, .log_y = true, .series = {}};
+    for (const auto& line : curve.line()) {
+      plot::LineChart::Series series{.name = line.name(), .points = {}};
+      for (int i = 0; i < line.x_size(); ++i) series.points.emplace_back(line.x(i), o.run(line.run(i)).metrics.at(curve.metric()).mean());
+      chart.series.push_back(std::move(series));
+    }
+    files[curve.name() + ".svg"] = chart.svg();
   }
   return files;
 }

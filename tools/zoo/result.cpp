@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numeric>
 
 #include "core/base/nearest.h"
@@ -38,12 +39,18 @@ double apply(Claim::Statistic statistic, const Sample& s) {
   return s.mean();
 }
 
-// Over the differences of the runs that belong together; where the numbers of runs differ, between the statistics.
-double compare(Claim::Statistic statistic, const Sample& a, const Sample& b) {
-  if (a.values.size() != b.values.size()) return apply(statistic, a) - apply(statistic, b);
-  Sample differences = a;
-  for (size_t i = 0; i < b.values.size(); ++i) differences.values[i] -= b.values[i];
-  return apply(statistic, differences);
+// Over the differences, or ratios, of the runs that belong together; where the numbers of runs differ, between the statistics.
+template <class Op>
+double compare(Claim::Statistic statistic, const Sample& a, const Sample& b, Op op) {
+  if (a.values.size() != b.values.size()) return op(apply(statistic, a), apply(statistic, b));
+  Sample compared = a;
+  for (size_t i = 0; i < b.values.size(); ++i) compared.values[i] = op(a.values[i], b.values[i]);
+  return apply(statistic, compared);
+}
+
+double ratio(Claim::Statistic statistic, const Sample& a, const Sample& b) {
+  if (statistic == Claim::mean) return a.mean() / b.mean();
+  return compare(statistic, a, b, std::divides<>());
 }
 
 // Mean of each setting; jobs of a setting follow one another.
@@ -56,14 +63,24 @@ std::vector<double> setting_means(const Sample& s, int settings) {
   return means;
 }
 
+// What a claim is about: its metric of a run, in its setting if it names one.
+Sample sample_of(const Description& d, const Claim& c, const Outcome& o, const std::string& run) {
+  const Sample& all = o.run(run).metrics.at(c.metric());
+  if (!c.has_setting()) return all;
+  const auto& settings = d.proto.setting();
+  const auto each = static_cast<std::ptrdiff_t>(all.values.size()) / settings.size();
+  const auto first = all.values.begin() + each * (std::find(settings.begin(), settings.end(), c.setting()) - settings.begin());
+  return {.values = {first, first + each}};
+}
+
 ClaimResult judge(const Description& d, const Claim& c, const Outcome& o) {
   ClaimResult r{.claim = c};
-  const Sample& a = o.run(c.run()).metrics.at(c.metric());
+  const Sample a = sample_of(d, c, o, c.run());
   r.measured = apply(c.statistic(), a);
   if (c.has_minus()) {
-    const Sample& b = o.run(c.minus()).metrics.at(c.metric());
-    r.measured = compare(c.statistic(), a, b);
-    const int settings = d.proto.setting_size();
+    const Sample b = sample_of(d, c, o, c.minus());
+    r.measured = compare(c.statistic(), a, b, std::minus<>());
+    const int settings = c.has_setting() ? 0 : d.proto.setting_size();
     if (settings > 0 || a.values.size() == b.values.size()) {
       const auto x = settings > 0 ? setting_means(a, settings) : a.values, y = settings > 0 ? setting_means(b, settings) : b.values;
       for (size_t i = 0; i < x.size(); ++i) {
@@ -73,7 +90,7 @@ ClaimResult judge(const Description& d, const Claim& c, const Outcome& o) {
       }
     }
   }
-  if (c.has_over()) r.measured /= apply(c.statistic(), o.run(c.over()).metrics.at(c.metric()));
+  if (c.has_over()) r.measured = ratio(c.statistic(), a, sample_of(d, c, o, c.over()));
   if (c.statistic() == Claim::wins) r.measured = r.wins;
   r.reproduced = (!c.has_at_least() || r.measured >= c.at_least()) && (!c.has_at_most() || r.measured <= c.at_most());
   return r;
@@ -84,6 +101,7 @@ Json json_of(const ClaimResult& r) {
   Json j = {{"claim", c.text()}, {"statistic", statistic_name(c)}, {"metric", c.metric()}, {"run", c.run()}};
   if (c.has_minus()) j["minus"] = c.minus();
   if (c.has_over()) j["over"] = c.over();
+  if (c.has_setting()) j["setting"] = c.setting();
   if (c.has_at_least()) j["at_least"] = c.at_least();
   if (c.has_at_most()) j["at_most"] = c.at_most();
   j["measured"] = r.measured;
@@ -137,20 +155,27 @@ Json Outcome::json() const {
 }
 
 Status check_metrics(const Description& d, const Job& job, const MetricValues& metrics) {
-  for (int i = 0; i < d.proto.claim_size(); ++i) {
-    const Claim& c = d.proto.claim(i);
-    const std::string& run = d.proto.run(job.run).name();
-    if ((c.run() != run && c.minus() != run && c.over() != run) || metrics.contains(c.metric())) continue;
+  const std::string& run = d.proto.run(job.run).name();
+  const auto check = [&](const std::string& metric) -> Status {
+    if (metrics.contains(metric)) return Status::ok();
     std::vector<std::string> names;
     for (const auto& [name, value] : metrics) names.push_back(name);
-    return invalid("run '" + job.name(d) + "' has no metric '" + c.metric() + "'" + did_you_mean(c.metric(), names)).at(d.where_claim(i));
+    return invalid("run '" + job.name(d) + "' has no metric '" + metric + "'" + did_you_mean(metric, names));
+  };
+  for (int i = 0; i < d.proto.claim_size(); ++i) {
+    const Claim& c = d.proto.claim(i);
+    if (c.run() == run || c.minus() == run || c.over() == run) TN_RETURN_IF_ERROR(check(c.metric()).at(d.where_claim(i)));
   }
+  for (int i = 0; i < d.proto.curve_size(); ++i)
+    for (const auto& line : d.proto.curve(i).line())
+      if (std::find(line.run().begin(), line.run().end(), run) != line.run().end())
+        TN_RETURN_IF_ERROR(check(d.proto.curve(i).metric()).at(d.where_curve(i)));
   return Status::ok();
 }
 
 Result<Outcome> outcome_of(const Description& d, const std::vector<Job>& jobs, const std::vector<MetricValues>& metrics) {
   const proto::Zoo& z = d.proto;
-  Outcome o{.slug = d.slug, .name = z.name(), .statement = z.statement(), .source = z.source(), .runs = {}, .claims = {}};
+  Outcome o{.slug = d.slug, .name = z.name(), .statement = z.statement(), .source = z.source(), .runs = {}, .claims = {}, .curves = {z.curve().begin(), z.curve().end()}};
   for (const proto::ZooRun& run : z.run()) o.runs.push_back({.name = run.name(), .jobs = {}, .metrics = {}});
   for (size_t i = 0; i < jobs.size(); ++i) {
     TN_RETURN_IF_ERROR(check_metrics(d, jobs[i], metrics[i]));
@@ -159,11 +184,12 @@ Result<Outcome> outcome_of(const Description& d, const std::vector<Job>& jobs, c
     run.jobs.push_back(job.size() > run.name.size() ? job.substr(run.name.size() + 2) : "");
     for (const auto& [name, value] : metrics[i]) run.metrics[name].values.push_back(value);
   }
-  // Timings differ from machine to machine; what no claim is about is not kept.
+  // Timings differ from machine to machine; what no claim or curve is about is not kept.
   for (RunResult& run : o.runs) {
     std::erase_if(run.metrics, [&](const auto& m) {
-      const bool claimed = std::any_of(z.claim().begin(), z.claim().end(), [&](const Claim& c) { return c.metric() == m.first; });
-      return m.second.values.size() != run.jobs.size() || !(claimed || m.first.starts_with("test/") || m.first.starts_with("val/"));
+      const auto about_it = [&](const auto& c) { return c.metric() == m.first; };
+      const bool wanted = std::any_of(z.claim().begin(), z.claim().end(), about_it) || std::any_of(z.curve().begin(), z.curve().end(), about_it);
+      return m.second.values.size() != run.jobs.size() || !(wanted || m.first.starts_with("test/") || m.first.starts_with("val/"));
     });
   }
   for (const Claim& c : z.claim()) o.claims.push_back(judge(d, c, o));
@@ -174,6 +200,7 @@ std::string condition(const Claim& c) {
   const std::string who = c.run() + (c.has_minus() ? " - " + c.minus() : c.has_over() ? " / " + c.over() : "");
   std::string s = c.statistic() == Claim::wins ? "wins of " + c.run() + " over " + c.minus() + " in " + c.metric()
                                                : (c.statistic() == Claim::mean ? "" : statistic_name(c) + " ") + c.metric() + " of " + who;
+  if (c.has_setting()) s += ", " + c.setting() + ",";
   if (c.has_at_least()) s += " ≥ " + number(c.at_least());
   if (c.has_at_most()) s += std::string(c.has_at_least() ? ", " : " ") + "≤ " + number(c.at_most());
   return s;

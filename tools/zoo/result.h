@@ -37,16 +37,17 @@ struct Outcome {
   std::string slug, name, statement, source;
   std::vector<RunResult> runs;
   std::vector<ClaimResult> claims;
+  std::vector<proto::ZooCurve> curves;
   bool reproduced() const;  // every claim
 
   const RunResult& run(const std::string& name) const;
   nlohmann::ordered_json json() const;
 };
 
-// `metrics`: of each job. Error: a claim about a metric that a run does not report, with the claim's place.
+// `metrics`: of each job. Error: a claim or curve about a metric that a run does not report, with its place.
 Result<Outcome> outcome_of(const Description& d, const std::vector<Job>& jobs, const std::vector<MetricValues>& metrics);
 
-// That the claims on this job's run find their metric: told after the first run, not after the last.
+// That the claims and curves with this job's run find their metric: told after the first run, not after the last.
 Status check_metrics(const Description& d, const Job& job, const MetricValues& metrics);
 
 // What a claim asks for: "f1 of any_loss - bce >= 0.09".
