@@ -43,10 +43,55 @@ void block(const double* HWY_RESTRICT a, const double* HWY_RESTRICT b, int64_t d
     for (int v = 0; v < kVectors; ++v) hn::StoreU(sums[r][v], d, c + r * ldc + v * lanes);
 }
 
+// Four sums of vectors a row, so that one addition need not wait for the last.
+constexpr int kParts = 4;
+
+double dot(const double* HWY_RESTRICT a, const double* HWY_RESTRICT x, int64_t n) {
+  const D d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  V sums[kParts];
+  for (V& s : sums) s = hn::Zero(d);
+  int64_t k = 0;
+  for (; k + kParts * lanes <= n; k += kParts * lanes)
+#pragma GCC unroll 4
+    for (int p = 0; p < kParts; ++p) sums[p] = hn::MulAdd(hn::LoadU(d, a + k + p * lanes), hn::LoadU(d, x + k + p * lanes), sums[p]);
+  for (; k + lanes <= n; k += lanes) sums[0] = hn::MulAdd(hn::LoadU(d, a + k), hn::LoadU(d, x + k), sums[0]);
+  double sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(hn::Add(sums[0], sums[1]), hn::Add(sums[2], sums[3]))));
+  for (; k < n; ++k) sum += a[k] * x[k];
+  return sum;
+}
+
+void dots(const double* a, int64_t stride, const double* x, int64_t rows, int64_t depth, double* y) {
+  for (int64_t r = 0; r < rows; ++r) y[r] = dot(a + r * stride, x, depth);
+}
+
+// A block of rows stays in registers while all columns go by.
+void columns(const double* a, int64_t stride, const double* x, int64_t rows, int64_t depth, double* y) {
+  const D d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t r = 0;
+  for (; r + kParts * lanes <= rows; r += kParts * lanes) {
+    V sums[kParts];
+    for (V& s : sums) s = hn::Zero(d);
+    for (int64_t k = 0; k < depth; ++k) {
+      const V xk = hn::Set(d, x[k]);
+#pragma GCC unroll 4
+      for (int p = 0; p < kParts; ++p) sums[p] = hn::MulAdd(hn::LoadU(d, a + k * stride + r + p * lanes), xk, sums[p]);
+    }
+    for (int p = 0; p < kParts; ++p) hn::StoreU(sums[p], d, y + r + p * lanes);
+  }
+  for (; r < rows; ++r) {
+    double sum = 0;
+    for (int64_t k = 0; k < depth; ++k) sum += a[k * stride + r] * x[k];
+    y[r] = sum;
+  }
+}
+
 }  // namespace
 
 const GemmF64* gemm_f64_for_target() {
-  static const GemmF64 gemm{kRows, kVectors * static_cast<int64_t>(hn::Lanes(D())), block};
+  const auto lanes = static_cast<int64_t>(hn::Lanes(D()));
+  static const GemmF64 gemm{kRows, kVectors * lanes, block, kParts * lanes, dots, columns};
   return &gemm;
 }
 

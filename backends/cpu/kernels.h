@@ -45,6 +45,7 @@ std::span<const KernelEntry> cross_entropy_kernels();
 std::span<const KernelEntry> norm_kernels();
 std::span<const KernelEntry> batch_norm_kernels();
 std::span<const KernelEntry> attention_kernels();
+std::span<const KernelEntry> cholesky_kernels();
 
 // Every input that is not contiguous.
 uint32_t all_contiguous(const Piece& piece);

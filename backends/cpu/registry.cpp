@@ -6,7 +6,7 @@ const KernelEntry* find_kernel(std::string_view op) {
   for (const auto& family :
        {matmul_kernels(), copy_kernels(), join_kernels(), index_kernels(), random_kernels(), reduce_kernels(),
         grouped_matmul_kernels(), conv_kernels(), max_pool_kernels(), avg_pool_kernels(), softmax_kernels(),
-        cross_entropy_kernels(), norm_kernels(), batch_norm_kernels(), attention_kernels()})
+        cross_entropy_kernels(), norm_kernels(), batch_norm_kernels(), attention_kernels(), cholesky_kernels()})
     for (const KernelEntry& entry : family)
       if (entry.op == op) return &entry;
   return nullptr;

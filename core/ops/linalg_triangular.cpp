@@ -81,7 +81,12 @@ Status plain_triangular(const KernelArgs& a) {
                        " has a zero on its diagonal, so it is singular");
       Rows<T> x(a.out[0].template as<T>() + i * bx.size(), bx.rows, bx.cols);
       x = b.matrix(i * bx.size(), bx.rows, bx.cols);
-      solve_in_place(m, lower, transpose, x);
+      if (bx.cols == 1) {  // Eigen reads the matrix of one as it is, and packs that of several
+        Eigen::Map<Eigen::Matrix<T, Eigen::Dynamic, 1>> column(x.data(), bx.rows);
+        solve_in_place(m, lower, transpose, column);
+      } else {
+        solve_in_place(m, lower, transpose, x);
+      }
     }
     return Status::ok();
   });

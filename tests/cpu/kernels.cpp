@@ -29,10 +29,7 @@ std::vector<HostArray> plain(const OpDef& op, Call& call, std::span<const Tensor
   return results;
 }
 
-// Runs the call on its fast kernel, whose name must begin with `kernel`, and compares. Where sums are split
-// by oneDNN, the last bits may depend on the number of threads; ours do not.
-void check(Backend& backend, Call call, std::string_view kernel) {
-  const OpDef* op = find_op(call.op);
+Piece piece_of(const OpDef* op, Call& call) {
   REQUIRE(op);
   std::vector<TensorType> in, types;
   Piece piece;
@@ -51,13 +48,22 @@ void check(Backend& backend, Call call, std::string_view kernel) {
   for (size_t i = 0; i < in.size(); ++i) node.inputs.push_back(static_cast<int>(i));
   piece.nodes = {node};
   for (size_t i = 0; i < types.size(); ++i) piece.outputs.push_back({0, static_cast<int>(i)});
+  return piece;
+}
+
+// Runs the call on its fast kernel, whose name must begin with `kernel`, and compares. Where sums are split
+// by oneDNN, the last bits may depend on the number of threads; ours do not.
+void check(Backend& backend, Call call, std::string_view kernel) {
+  const OpDef* op = find_op(call.op);
+  Piece piece = piece_of(op, call);
+  const std::vector<TensorType> types = piece.nodes[0].outputs;
 
   // What the planner does: copies of the inputs that the backend wants contiguous.
   const uint32_t wants = backend.wants_contiguous(piece);
   for (size_t i = 0; i < call.in.size(); ++i) {
     if (!(wants >> i & 1u) || call.in[i].layout.contiguous()) continue;
     const HostArray copy = dense(call.in[i]);
-    call.in[i] = {Layout(in[i]), std::vector<std::byte>(copy.data(), copy.data() + copy.size_bytes()), 0};
+    call.in[i] = {Layout(TensorType{copy.dtype(), copy.shape()}), std::vector<std::byte>(copy.data(), copy.data() + copy.size_bytes()), 0};
     piece.inputs[i] = call.in[i].layout;
   }
   std::vector<Operand*> operands;
@@ -130,7 +136,7 @@ TEST_CASE_METHOD(Fixture, "matmul of f64 in any layout, across the bounds of its
   CAPTURE(seed);
   for (int trial = 0; trial < 40; ++trial) {
     const bool ta = flip(), tb = flip(), large = trial % 8 == 0;
-    const int64_t m = pick(1, large ? 200 : 40), k = pick(1, large ? 600 : 40), n = pick(1, large ? 200 : 40);
+    const int64_t m = pick(2, large ? 200 : 40), k = pick(1, large ? 600 : 40), n = pick(2, large ? 200 : 40);
     Shape a = ta ? Shape{k, m} : Shape{m, k}, b = tb ? Shape{n, k} : Shape{k, n};
     if (!large && flip()) a.insert(0, pick(1, 3));
     if (!large && flip()) b.insert(0, a.rank() == 3 && a[0] > 1 ? a[0] : pick(1, 3));
@@ -141,6 +147,54 @@ TEST_CASE_METHOD(Fixture, "matmul of f64 in any layout, across the bounds of its
            AttrList().i(ta).i(tb)},
           "cpu:gemm_f64");
   }
+}
+
+TEST_CASE_METHOD(Fixture, "f64 matrices times vectors, from the left and from the right") {
+  CAPTURE(seed);
+  for (int trial = 0; trial < 40; ++trial) {
+    const bool ta = flip(), tb = flip(), right = flip(), large = trial % 8 == 0;
+    const int64_t k = pick(1, large ? 1500 : 90), n = pick(2, large ? 300 : 90);
+    const Shape matrix = right == ta ? Shape{k, n} : Shape{n, k}, other = right != tb ? Shape{k, 1} : Shape{1, k};
+    const Shape a = right ? matrix : ta ? Shape{k, 1} : Shape{1, k}, b = right ? other : tb ? Shape{n, k} : Shape{k, n};
+    check(*backend, {"matmul/1", {random.tensor(DType::f64, a, -1, 1), random.tensor(DType::f64, b, -1, 1)}, AttrList().i(ta).i(tb)},
+          "cpu:matvec_f64");
+  }
+}
+
+// x x^T / n + I of random x, which is well conditioned.
+Operand positive_definite(Random& random, int64_t batch, int64_t n) {
+  Operand a = random.tensor(DType::f64, {batch, n, n}, 0, 1);
+  auto* m = static_cast<double*>(a.data());
+  for (int64_t i = 0; i < batch; ++i, m += n * n) {
+    std::vector<double> x(static_cast<size_t>(n * n));
+    for (double& v : x) v = random.real(-1, 1);
+    for (int64_t r = 0; r < n; ++r)
+      for (int64_t c = 0; c <= r; ++c) {
+        double sum = 0;
+        for (int64_t k = 0; k < n; ++k) sum += x[static_cast<size_t>(r * n + k)] * x[static_cast<size_t>(c * n + k)];
+        const double v = sum / static_cast<double>(n) + (r == c ? 1 : 0), skew = random.real(-1, 1);  // only the mean counts
+        m[r * n + c] = v + (r == c ? 0 : skew), m[c * n + r] = v - (r == c ? 0 : skew);
+      }
+  }
+  return a;
+}
+
+TEST_CASE_METHOD(Fixture, "cholesky of f64, across the bounds of its blocks") {
+  CAPTURE(seed);
+  for (const int64_t n : {int64_t{1}, int64_t{31}, int64_t{32}, int64_t{33}, int64_t{257}, pick(2, 100), pick(300, 600)})
+    check(*backend, {"cholesky/1", {positive_definite(random, n < 100 ? 2 : 1, n)}, {}}, "cpu:cholesky_f64");
+}
+
+TEST_CASE_METHOD(Fixture, "cholesky refuses a matrix that is not positive definite") {
+  Call call{"cholesky/1", {positive_definite(random, 2, 70)}, {}};
+  static_cast<double*>(call.in[0].data())[70 * 70 + 50 * 71] = -1;  // of the second
+  const auto kernel = backend->compile(piece_of(find_op(call.op), call));
+  REQUIRE(kernel);
+  std::vector<std::byte> scratch((*kernel)->scratch_bytes());
+  std::vector<double> out(2 * 70 * 70);
+  void *in = call.in[0].data(), *to = out.data();
+  const Status s = (*kernel)->run(std::span(&in, 1), std::span(&to, 1), scratch.data());
+  CHECK(s.message() == "cholesky: matrix 1 of the batch is not positive definite; add a small multiple of the identity");
 }
 
 TEST_CASE_METHOD(Fixture, "bf16 matmul accumulates in f32") {
