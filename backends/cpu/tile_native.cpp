@@ -1,32 +1,71 @@
 // Phases as machine code for AVX-512: values stay in registers, and every operation is the one that the
 // interpreter's vector code does, so that no bit differs.
+#include <hwy/detect_targets.h>
+
+#include "backends/cpu/tile_draft.h"
+
+#if HWY_ARCH_X86_64
+
+#include <xbyak/xbyak.h>
+
 #include <algorithm>
 #include <bit>
 #include <map>
+#include <variant>
 
-#include "backends/cpu/tile_draft.h"
 #include "backends/cpu/tile_exp.h"
-#include "backends/cpu/x64_code.h"
 
 namespace tenon::cpu {
 namespace {
 
-using x64::Assembler;
-using x64::Mem;
-using x64::Operand;
+using Xbyak::Address;
+using Xbyak::Opmask;
+using Xbyak::Reg64;
+using Xbyak::RegExp;
+using Xbyak::Xmm;
+using Xbyak::Zmm;
+using Xbyak::util::ptr;
+using Xbyak::util::ptr_b;
 
-constexpr x64::Gpr kStreams = x64::rdi, kCount = x64::rsi, kScalars = x64::rdx, kRowScalars = x64::rcx,
-                   kPool = x64::r8;
-constexpr x64::Gpr kIndex = kStreams;  // once the addresses of the streams are in registers
-constexpr x64::Gpr kBases[NativeCode::kMaxStreams] = {x64::rax, x64::r9,  x64::r10, x64::r11, x64::rbx,
-                                                      x64::rbp, x64::r12, x64::r13, x64::r14, x64::r15};
+const Reg64 kStreams = Xbyak::util::rdi, kCount = Xbyak::util::rsi, kScalars = Xbyak::util::rdx,
+            kRowScalars = Xbyak::util::rcx, kPool = Xbyak::util::r8;
+const Reg64 kIndex = kStreams;  // once the addresses of the streams are in registers
+const Reg64 kBases[NativeCode::kMaxStreams] = {
+    Xbyak::util::rax, Xbyak::util::r9,  Xbyak::util::r10, Xbyak::util::r11, Xbyak::util::rbx,
+    Xbyak::util::rbp, Xbyak::util::r12, Xbyak::util::r13, Xbyak::util::r14, Xbyak::util::r15};
 constexpr size_t kSaved = 4;                   // from here on the caller wants them back
-constexpr uint8_t kTail = 1;                   // mask register of the last elements
+const Opmask kTail = Xbyak::util::k1;          // of the last elements
 constexpr int kExpTable = 12;                  // where it begins in the pool
 constexpr size_t kNumbers = 44;                // where they begin in the pool
 constexpr size_t kVectors = 32;                // registers
 constexpr int kLanes = 16, kBlockBytes = 128;  // of a vector; of a scalar's block (TileRef)
-constexpr int32_t kAheadBytes = 1024;          // how far before its use a stream is fetched
+constexpr int kAheadBytes = 1024;              // how far before its use a stream is fetched
+constexpr size_t kMostCode = 1 << 16;          // bytes
+
+// Predicates of comparisons: ordered ones, so that NaN compares as in C++.
+enum Predicate : uint8_t {
+  equal = 0,
+  not_equal = 4,
+  less = 0x11,
+  less_equal = 0x12,
+  greater_equal = 0x1d,
+  greater = 0x1e
+};
+
+// The last operand of an instruction: a register, or a number in memory that is the same for all lanes.
+class Source {
+ public:
+  Source(const Zmm& reg) : from_(reg) {}
+  Source(const Address& memory) : from_(memory) {}
+  operator const Xbyak::Operand&() const {
+    return std::visit([](const auto& o) -> const Xbyak::Operand& { return o; }, from_);
+  }
+  const Address* memory() const { return std::get_if<Address>(&from_); }
+  const Zmm& reg() const { return std::get<Zmm>(from_); }
+
+ private:
+  std::variant<Zmm, Address> from_;
+};
 
 class PhaseCompiler {
  public:
@@ -43,46 +82,47 @@ class PhaseCompiler {
 
     body(false);  // to see how many registers are left for numbers
     hold_numbers();
-    a_ = Assembler();
-    for (size_t i = kSaved; i < n; ++i) a_.push(kBases[i]);
-    for (size_t i = 0; i < n; ++i)
-      a_.load(kBases[i], {.base = kStreams, .disp = static_cast<int32_t>(8 * i)});
-    for (const auto& [at, reg] : held_)
-      copy(reg, Operand::of(Mem{.base = at.base, .disp = at.disp, .broadcast = !at.vector}));
-    a_.clear(kIndex);
-    a_.sub(kCount, kLanes);
-    const size_t to_tail = a_.jump(Assembler::below);
-    const size_t loop = a_.here();
+    c_.reset();
+    for (size_t i = kSaved; i < n; ++i) c_.push(kBases[i]);
+    for (size_t i = 0; i < n; ++i) c_.mov(kBases[i], ptr[kStreams + 8 * i]);
+    for (const auto& [at, reg] : held_) copy(Zmm(reg), at.source());
+    c_.xor_(kIndex, kIndex);
+    Xbyak::Label loop, tail, end;
+    c_.sub(kCount, kLanes);
+    c_.jb(tail, Xbyak::CodeGenerator::T_NEAR);
+    c_.L(loop);
     body(false);
-    a_.add(kIndex, kLanes);
-    a_.sub(kCount, kLanes);
-    a_.jump(Assembler::above_equal, loop);
-    a_.land(to_tail);
-    a_.add(kCount, kLanes);
-    const size_t to_end = a_.jump(Assembler::equal);
-    a_.load_mask(kTail, {.base = kPool, .index = kCount, .scale = 2});
+    c_.add(kIndex, kLanes);
+    c_.sub(kCount, kLanes);
+    c_.jae(loop, Xbyak::CodeGenerator::T_NEAR);
+    c_.L(tail);
+    c_.add(kCount, kLanes);
+    c_.je(end, Xbyak::CodeGenerator::T_NEAR);
+    c_.kmovw(kTail, ptr[kPool + kCount * 2]);
     body(true);
-    a_.land(to_end);
-    a_.zero_upper();
-    for (size_t i = n; i-- > kSaved;) a_.pop(kBases[i]);
-    a_.ret();
-    if (failed_) return nullptr;
+    c_.L(end);
+    c_.vzeroupper();
+    for (size_t i = n; i-- > kSaved;) c_.pop(kBases[i]);
+    c_.ret();
+    if (failed_ || !c_.setProtectModeRE(false)) return nullptr;
 
-    auto memory = x64::Executable::make(a_.code());
-    if (!memory) return nullptr;
     auto native = std::make_shared<NativeCode>();
-    native->run = reinterpret_cast<NativeCode::Run>(reinterpret_cast<uintptr_t>(memory->entry()));
-    native->memory = std::move(memory);
+    native->run = c_.getCode<NativeCode::Run>();
+    native->memory = code_;
     native->pool = std::move(pool_);
     return native;
   }
 
  private:
   struct Place {  // of a number, or of a vector of several
-    x64::Gpr base;
-    int32_t disp;
+    enum Base : uint8_t { scalars, row_scalars, pool } base;
+    int disp;
     bool vector;
     auto operator<=>(const Place&) const = default;
+    Source source() const {
+      const RegExp at = (base == scalars ? kScalars : base == row_scalars ? kRowScalars : kPool) + disp;
+      return vector ? ptr[at] : ptr_b[at];
+    }
   };
 
   // One vector of every stream. All is read before anything is written, since a result may lie where an
@@ -93,8 +133,8 @@ class PhaseCompiler {
     masks_.clear();
     free_vectors_.clear();
     free_masks_.clear();
-    for (size_t r = kVectors - held_.size(); r-- > 0;) free_vectors_.push_back(static_cast<uint8_t>(r));
-    for (uint8_t k = 8; k-- > kTail + 1;) free_masks_.push_back(k);
+    for (size_t r = kVectors - held_.size(); r-- > 0;) free_vectors_.push_back(static_cast<int>(r));
+    for (int k = 8; k-- > kTail.getIdx() + 1;) free_masks_.push_back(k);
     if (!tail) fetch_ahead();
     for (size_t i = 0; i < phase_.steps.size(); ++i) {
       step(phase_.steps[i]);
@@ -108,26 +148,25 @@ class PhaseCompiler {
     for (size_t i = 0; i < phase_.reads.size(); ++i) {
       const TileValue& v = draft_.value(phase_.reads[i]);
       if (v.kind != TileRef::input || size_of(v.lane) != 4 || !is_stream(p, p.inputs[v.index])) continue;
-      Mem m = stream(i, 4);
-      m.disp = kAheadBytes;
-      a_.prefetch(m);
+      c_.prefetcht0(ptr[stream(i, 4) + kAheadBytes]);
     }
   }
 
   // --- registers ---
-  uint8_t take_vector() { return take(free_vectors_); }
-  uint8_t take_mask() { return take(free_masks_); }
-  uint8_t take(std::vector<uint8_t>& free) {
+  Zmm take_vector() { return Zmm(take(free_vectors_)); }
+  Opmask take_mask() { return Opmask(take(free_masks_)); }
+  int take(std::vector<int>& free) {
     if (free.empty()) {
       failed_ = true;
       return 2;  // the code is thrown away
     }
-    const uint8_t r = free.back();
+    const int r = free.back();
     free.pop_back();
     used_ = std::max(used_, kVectors - held_.size() - free_vectors_.size());
     return r;
   }
-  void give(uint8_t vector) { free_vectors_.push_back(vector); }
+  void give(const Zmm& vector) { free_vectors_.push_back(vector.getIdx()); }
+  void give(const Opmask& mask) { free_masks_.push_back(mask.getIdx()); }
 
   // Frees the registers of values that no later step of the phase reads and that are not written.
   void forget_after(size_t i) {
@@ -155,169 +194,189 @@ class PhaseCompiler {
     std::sort(by_reads.begin(), by_reads.end());
     const size_t free = kVectors - std::min(used_, kVectors);
     for (size_t i = 0; i < std::min(free, by_reads.size()); ++i)
-      held_[by_reads[i].second] = static_cast<uint8_t>(kVectors - 1 - i);
+      held_[by_reads[i].second] = static_cast<int>(kVectors - 1 - i);
   }
   // A number that is the same for all lanes, or a vector of several: a register that holds it, or its memory.
-  Operand uniform(x64::Gpr base, int32_t disp, bool vector = false) {
+  Source uniform(Place::Base base, int disp, bool vector = false) {
     const Place place{base, disp, vector};
-    if (const auto it = held_.find(place); it != held_.end()) return Operand::of(it->second);
+    if (const auto it = held_.find(place); it != held_.end()) return Zmm(it->second);
     ++reads_[place];
-    return Operand::of(Mem{.base = base, .disp = disp, .broadcast = !vector});
+    return place.source();
   }
-  Operand exp_table(int first) { return uniform(kPool, 4 * (kExpTable + first), true); }
-  Operand constant(uint32_t bits) {
+  Source exp_table(int first) { return uniform(Place::pool, 4 * (kExpTable + first), true); }
+  Source constant(uint32_t bits) {
     const auto at = std::find(pool_.begin() + kNumbers, pool_.end(), bits);
-    const auto index = static_cast<int32_t>(at - pool_.begin());
+    const auto index = static_cast<int>(at - pool_.begin());
     if (at == pool_.end()) pool_.push_back(bits);
-    return uniform(kPool, 4 * index);
+    return uniform(Place::pool, 4 * index);
   }
-  Operand number(double v) { return constant(std::bit_cast<uint32_t>(static_cast<float>(v))); }
-  void copy(uint8_t to, const Operand& from, uint8_t mask = 0) {
-    const bool number = from.is_mem && from.mem.broadcast;
-    Operand source = from;
-    source.mem.broadcast = false;  // the instruction is one itself
-    a_.evex(number ? x64::kBroadcast : x64::kLoad, to, 0, source, mask, mask != 0);
+  Source number(double v) { return constant(std::bit_cast<uint32_t>(static_cast<float>(v))); }
+  // `to` may have a mask.
+  void copy(const Zmm& to, const Source& from) {
+    if (from.memory() && from.memory()->isBroadcast())
+      c_.vbroadcastss(to, ptr[from.memory()->getRegExp()]);
+    else
+      c_.vmovups(to, from);
   }
 
-  Mem stream(size_t i, int element_bytes) const {
-    return {.base = kBases[i], .index = kIndex, .scale = element_bytes};
-  }
+  RegExp stream(size_t i, int element_bytes) const { return kBases[i] + kIndex * element_bytes; }
   size_t read_index(int v) const {
     return static_cast<size_t>(std::find(phase_.reads.begin(), phase_.reads.end(), v) - phase_.reads.begin());
   }
 
   // A value as the last operand: its register, or the memory of a number that is the same for all lanes.
-  Operand last(int v) {
+  Source last(int v) {
     const TileValue& value = draft_.value(v);
-    if (value.kind == TileRef::scalar) return uniform(kScalars, kBlockBytes * value.index);
-    if (value.kind == TileRef::row_scalar) return uniform(kRowScalars, kBlockBytes * value.index);
-    return Operand::of(vector(v));
+    if (value.kind == TileRef::scalar) return uniform(Place::scalars, kBlockBytes * value.index);
+    if (value.kind == TileRef::row_scalar) return uniform(Place::row_scalars, kBlockBytes * value.index);
+    return vector(v);
   }
-  uint8_t vector(int v) {
-    if (const auto it = vectors_.find(v); it != vectors_.end()) return it->second;
-    const uint8_t r = take_vector();
-    a_.evex(x64::kLoad, r, 0, Operand::of(stream(read_index(v), 4)), tail_ ? kTail : 0, tail_);
-    return vectors_[v] = r;
+  Zmm vector(int v) {
+    if (const auto it = vectors_.find(v); it != vectors_.end()) return Zmm(it->second);
+    const Zmm r = take_vector();
+    c_.vmovups(tail_ ? r | kTail | Xbyak::util::T_z : r, ptr[stream(read_index(v), 4)]);
+    vectors_[v] = r.getIdx();
+    return r;
   }
   // A value in a register; a number may be put into one that the caller gives back through `spare`.
-  uint8_t first(int v, std::vector<uint8_t>& spare) { return in_register(last(v), spare); }
-  uint8_t in_register(const Operand& o, std::vector<uint8_t>& spare) {
-    if (!o.is_mem) return o.reg;
-    const uint8_t r = take_vector();
-    copy(r, o);
+  Zmm first(int v, std::vector<Zmm>& spare) { return in_register(last(v), spare); }
+  Zmm in_register(const Source& source, std::vector<Zmm>& spare) {
+    if (!source.memory()) return source.reg();
+    const Zmm r = take_vector();
+    copy(r, source);
     spare.push_back(r);
     return r;
   }
-  uint8_t mask(int v) {
-    if (const auto it = masks_.find(v); it != masks_.end()) return it->second;
-    const uint8_t r = take_vector(), k = take_mask();
-    a_.evex(x64::kLoadBytes, r, 0, Operand::of(stream(read_index(v), 1)), tail_ ? kTail : 0, tail_, 128);
-    a_.evex(x64::kTestBytes, k, r, Operand::of(r), 0, false, 128);
+  Opmask mask(int v) {
+    if (const auto it = masks_.find(v); it != masks_.end()) return Opmask(it->second);
+    const Zmm r = take_vector();
+    const Opmask k = take_mask();
+    const Xmm bytes(r.getIdx());
+    c_.vmovdqu8(tail_ ? bytes | kTail | Xbyak::util::T_z : bytes, ptr[stream(read_index(v), 1)]);
+    c_.vptestmb(k, bytes, bytes);
     give(r);
-    return masks_[v] = k;
+    masks_[v] = k.getIdx();
+    return k;
   }
 
   // --- steps ---
   void step(const TileStep& s) {
-    std::vector<uint8_t> spare;
+    std::vector<Zmm> spare;
     if (is_comparison(s.op)) {
       compare(s, spare);
     } else {
-      const uint8_t out = take_vector();
+      const Zmm out = take_vector();
       compute(s, out, spare);
-      vectors_[s.out] = out;
+      vectors_[s.out] = out.getIdx();
     }
-    for (const uint8_t r : spare) give(r);
+    for (const Zmm& r : spare) give(r);
   }
 
-  void compare(const TileStep& s, std::vector<uint8_t>& spare) {
-    // Predicates of the vector comparison: ordered ones, so that NaN compares as in C++.
-    const auto predicate = [&](bool integers) -> int8_t {
-      switch (s.op) {
-        case TileOp::equal:
-          return 0;
-        case TileOp::not_equal:
-          return 4;
-        case TileOp::less:
-          return integers ? 1 : 0x11;
-        case TileOp::less_equal:
-          return integers ? 2 : 0x12;
-        case TileOp::greater:
-          return integers ? 6 : 0x1e;
-        default:
-          return integers ? 5 : 0x1d;
-      }
-    };
-    const bool integers = draft_.value(s.in[0]).lane == Lane::i32;
-    const uint8_t a = first(s.in[0], spare), k = take_mask();
-    a_.evex_immediate(integers ? x64::kCompareInt : x64::kCompare, k, a, last(s.in[1]), predicate(integers));
-    masks_[s.out] = k;
+  void compare(const TileStep& s, std::vector<Zmm>& spare) {
+    const Zmm a = first(s.in[0], spare);
+    const Opmask k = take_mask();
+    if (draft_.value(s.in[0]).lane == Lane::i32)
+      c_.vpcmpd(k, a, last(s.in[1]), of_integers(s.op));
+    else
+      c_.vcmpps(k, a, last(s.in[1]), of_reals(s.op));
+    masks_[s.out] = k.getIdx();
+  }
+  static uint8_t of_reals(TileOp op) {
+    switch (op) {
+      case TileOp::equal:
+        return equal;
+      case TileOp::not_equal:
+        return not_equal;
+      case TileOp::less:
+        return less;
+      case TileOp::less_equal:
+        return less_equal;
+      case TileOp::greater:
+        return greater;
+      default:
+        return greater_equal;
+    }
+  }
+  static uint8_t of_integers(TileOp op) {
+    switch (op) {
+      case TileOp::equal:
+        return 0;
+      case TileOp::not_equal:
+        return 4;
+      case TileOp::less:
+        return 1;
+      case TileOp::less_equal:
+        return 2;
+      case TileOp::greater:
+        return 6;
+      default:
+        return 5;
+    }
   }
 
-  void compute(const TileStep& s, uint8_t out, std::vector<uint8_t>& spare) {
+  void compute(const TileStep& s, const Zmm& out, std::vector<Zmm>& spare) {
     const int a = s.in[0], b = s.in[1];
-    const auto binary = [&](const x64::Op& op) {
-      const uint8_t x = first(a, spare);
-      a_.evex(op, out, x, last(b));
-    };
-    const auto unary = [&] { return first(a, spare); };
+    const auto x = [&] { return first(a, spare); };
     switch (s.op) {
       case TileOp::add:
-        return binary(x64::kAdd);
+        return c_.vaddps(out, x(), last(b));
       case TileOp::sub:
-        return binary(x64::kSub);
+        return c_.vsubps(out, x(), last(b));
       case TileOp::mul:
-        return binary(x64::kMul);
+        return c_.vmulps(out, x(), last(b));
       case TileOp::div:
-        return binary(x64::kDiv);
+        return c_.vdivps(out, x(), last(b));
       case TileOp::minimum:
-      case TileOp::maximum:
-        return extreme(first(a, spare), first(b, spare), s.op == TileOp::minimum ? 0x11 : 0x1e, out);
+      case TileOp::maximum: {
+        const Zmm left = x(), right = first(b, spare);
+        return extreme(left, right, s.op == TileOp::minimum ? less : greater, out);
+      }
       case TileOp::neg:
-        return a_.evex(x64::kXor, out, unary(), constant(0x80000000u));
+        return c_.vpxord(out, x(), constant(0x80000000u));
       case TileOp::abs:
-        return a_.evex(x64::kAnd, out, unary(), constant(0x7fffffffu));
+        return c_.vpandd(out, x(), constant(0x7fffffffu));
       case TileOp::square: {
-        const uint8_t x = unary();
-        return a_.evex(x64::kMul, out, x, Operand::of(x));
+        const Zmm v = x();
+        return c_.vmulps(out, v, v);
       }
       case TileOp::relu: {  // x < 0 ? 0 : x
-        const uint8_t x = unary();
-        return blend_if(x, number(0), 0x11, x, number(0), out);
+        const Zmm v = x();
+        return blend_if(v, number(0), less, v, number(0), out);
       }
       case TileOp::leaky_relu: {  // x > 0 ? x : x slope
-        const uint8_t x = unary();
-        a_.evex(x64::kMul, out, x, number(s.p0));
-        return blend_if(x, number(0), 0x1e, out, Operand::of(x), out);
+        const Zmm v = x();
+        c_.vmulps(out, v, number(s.p0));
+        return blend_if(v, number(0), greater, out, v, out);
       }
       case TileOp::clamp: {
-        const uint8_t x = unary();
-        blend_if(x, number(s.p0), 0x11, x, number(s.p0), out);
-        return blend_if(out, number(s.p1), 0x1e, out, number(s.p1), out);
+        const Zmm v = x();
+        blend_if(v, number(s.p0), less, v, number(s.p0), out);
+        return blend_if(out, number(s.p1), greater, out, number(s.p1), out);
       }
       case TileOp::sqrt:
-        return a_.evex(x64::kSqrt, out, 0, last(a));
+        return c_.vsqrtps(out, last(a));
       case TileOp::rsqrt:
-        a_.evex(x64::kSqrt, out, 0, last(a));
-        return a_.evex(x64::kDiv, out, in_register(number(1), spare), Operand::of(out));
+        c_.vsqrtps(out, last(a));
+        return c_.vdivps(out, in_register(number(1), spare), out);
       case TileOp::reciprocal:
-        return a_.evex(x64::kDiv, out, in_register(number(1), spare), last(a));
+        return c_.vdivps(out, in_register(number(1), spare), last(a));
       case TileOp::exp:
         return exponential(last(a), out, spare);
       case TileOp::sigmoid:
-        return sigmoid(unary(), out, spare);
+        return sigmoid(x(), out, spare);
       case TileOp::silu: {
-        const uint8_t x = unary(), t = take_vector();
-        sigmoid(x, t, spare);
-        a_.evex(x64::kMul, out, x, Operand::of(t));
+        const Zmm v = x(), t = take_vector();
+        sigmoid(v, t, spare);
+        c_.vmulps(out, v, t);
         return give(t);
       }
       case TileOp::copy:
         if (draft_.value(a).lane == Lane::f32) return copy(out, last(a));
-        return copy(out, number(1), mask(a));
+        return copy(out | mask(a) | Xbyak::util::T_z, number(1));
       case TileOp::where: {
-        const uint8_t k = mask(a), no = first(s.in[2], spare);
-        return a_.evex(x64::kBlend, out, no, last(b), k);
+        const Opmask k = mask(a);
+        const Zmm no = first(s.in[2], spare);
+        return c_.vblendmps(out | k, no, last(b));
       }
       default:
         failed_ = true;
@@ -325,77 +384,90 @@ class PhaseCompiler {
   }
 
   // out = a (predicate) limit ? yes : no
-  void blend_if(uint8_t a, const Operand& limit, int8_t predicate, uint8_t no, const Operand& yes,
-                uint8_t out) {
-    const uint8_t k = take_mask();
-    a_.evex_immediate(x64::kCompare, k, a, limit, predicate);
-    a_.evex(x64::kBlend, out, no, yes, k);
-    free_masks_.push_back(k);
+  void blend_if(const Zmm& a, const Source& limit, Predicate predicate, const Zmm& no, const Source& yes,
+                const Zmm& out) {
+    const Opmask k = take_mask();
+    c_.vcmpps(k, a, limit, predicate);
+    c_.vblendmps(out | k, no, yes);
+    give(k);
   }
   // The smaller or larger of two; NaN in either gives NaN (the second's by the comparison, the first's by the
   // blend).
-  void extreme(uint8_t a, uint8_t b, int8_t predicate, uint8_t out) {
-    const uint8_t t = take_vector(), k = take_mask();
-    a_.evex_immediate(x64::kCompare, k, a, Operand::of(b), predicate);
-    a_.evex(x64::kBlend, t, b, Operand::of(a), k);
-    a_.evex_immediate(x64::kCompare, k, a, Operand::of(a), int8_t{0});  // a is a number
-    a_.evex(x64::kBlend, out, a, Operand::of(t), k);
-    give(t);
-    free_masks_.push_back(k);
+  void extreme(const Zmm& a, const Zmm& b, Predicate predicate, const Zmm& out) {
+    const Zmm t = take_vector();
+    const Opmask k = take_mask();
+    c_.vcmpps(k, a, b, predicate);
+    c_.vblendmps(t | k, b, a);
+    c_.vcmpps(k, a, a, equal);  // a is a number
+    c_.vblendmps(out | k, a, t);
+    give(t), give(k);
   }
   // As exp_f32 of tile_math-inl.h, instruction by instruction.
-  void exponential(const Operand& x, uint8_t out, std::vector<uint8_t>& spare) {
-    const uint8_t r = take_vector(), n = take_vector(), p = take_vector();
-    a_.evex(x64::kMin, r, in_register(number(kExp.highest), spare), x);
-    a_.evex(x64::kMax, r, in_register(number(kExp.lowest), spare), Operand::of(r));
-    a_.evex(x64::kMul, n, r, number(kExp.log2_e));
-    a_.evex_immediate(x64::kRoundScale, n, 0, Operand::of(n), kExp.round_to_32nd);
-    a_.evex(x64::kNegFma231, r, n, number(kExp.ln2_high));
-    a_.evex(x64::kNegFma231, r, n, number(kExp.ln2_low));
-    a_.evex(x64::kAdd, p, n, number(kExp.shift));
-    a_.evex(x64::kLookUp, p, in_register(exp_table(0), spare), exp_table(16));
+  void exponential(const Source& x, const Zmm& out, std::vector<Zmm>& spare) {
+    const Zmm r = take_vector(), n = take_vector(), p = take_vector();
+    c_.vminps(r, in_register(number(kExp.highest), spare), x);
+    c_.vmaxps(r, in_register(number(kExp.lowest), spare), r);
+    c_.vmulps(n, r, number(kExp.log2_e));
+    c_.vrndscaleps(n, n, kExp.round_to_32nd);
+    c_.vfnmadd231ps(r, n, number(kExp.ln2_high));
+    c_.vfnmadd231ps(r, n, number(kExp.ln2_low));
+    c_.vaddps(p, n, number(kExp.shift));
+    c_.vpermi2ps(p, in_register(exp_table(0), spare), exp_table(16));
     copy(out, number(kExp.third));
-    a_.evex(x64::kFma213, out, r, number(0.5));
-    a_.evex(x64::kFma213, out, r, number(1));
-    a_.evex(x64::kMul, out, out, Operand::of(r));
-    a_.evex(x64::kFma213, out, p, Operand::of(p));
-    a_.evex(x64::kScalef, out, out, Operand::of(n));
+    c_.vfmadd213ps(out, r, number(0.5));
+    c_.vfmadd213ps(out, r, number(1));
+    c_.vmulps(out, out, r);
+    c_.vfmadd213ps(out, p, p);
+    c_.vscalefps(out, out, n);
     give(r), give(n), give(p);
   }
   // 1 / (1 + e^-x)
-  void sigmoid(uint8_t x, uint8_t out, std::vector<uint8_t>& spare) {
-    const uint8_t t = take_vector();
-    a_.evex(x64::kXor, t, x, constant(0x80000000u));
-    exponential(Operand::of(t), out, spare);
-    a_.evex(x64::kAdd, out, out, number(1));
-    a_.evex(x64::kDiv, out, in_register(number(1), spare), Operand::of(out));
+  void sigmoid(const Zmm& x, const Zmm& out, std::vector<Zmm>& spare) {
+    const Zmm t = take_vector();
+    c_.vpxord(t, x, constant(0x80000000u));
+    exponential(t, out, spare);
+    c_.vaddps(out, out, number(1));
+    c_.vdivps(out, in_register(number(1), spare), out);
     give(t);
   }
+
   void store(int v, size_t at) {
-    if (const auto it = vectors_.find(v); it != vectors_.end())
-      return a_.evex(x64::kStore, it->second, 0, Operand::of(stream(at, 4)), tail_ ? kTail : 0);
-    const uint8_t k = masks_.at(v), r = take_vector();
-    a_.evex(x64::kLoadBytes, r, 0, Operand::of(Mem{.base = kPool, .disp = 32}), k, true, 128);
-    a_.evex(x64::kStoreBytes, r, 0, Operand::of(stream(at, 1)), tail_ ? kTail : 0, false, 128);
+    if (const auto it = vectors_.find(v); it != vectors_.end()) {
+      const Address to = ptr[stream(at, 4)];
+      return c_.vmovups(tail_ ? to | kTail : to, Zmm(it->second));
+    }
+    const Zmm r = take_vector();
+    const Xmm bytes(r.getIdx());
+    c_.vmovdqu8(bytes | Opmask(masks_.at(v)) | Xbyak::util::T_z, ptr[kPool + 32]);
+    const Address to = ptr[stream(at, 1)];
+    c_.vmovdqu8(tail_ ? to | kTail : to, bytes);
     give(r);
   }
 
   const TileDraft& draft_;
   const TilePhase& phase_;
-  Assembler a_;
+  std::shared_ptr<Xbyak::CodeGenerator> code_ =
+      std::make_shared<Xbyak::CodeGenerator>(kMostCode, Xbyak::DontSetProtectRWE);
+  Xbyak::CodeGenerator& c_ = *code_;
   std::vector<uint32_t> pool_;
-  std::map<int, uint8_t> vectors_, masks_;  // values in registers
-  std::vector<uint8_t> free_vectors_, free_masks_;
-  size_t used_ = 0;                // registers at most, without those held
-  std::map<Place, int> reads_;     // numbers read from memory, and how often
-  std::map<Place, uint8_t> held_;  // numbers in registers for the whole loop
+  std::map<int, int> vectors_, masks_;  // values in registers
+  std::vector<int> free_vectors_, free_masks_;
+  size_t used_ = 0;             // registers at most, without those held
+  std::map<Place, int> reads_;  // numbers read from memory, and how often
+  std::map<Place, int> held_;   // numbers in registers for the whole loop
   bool tail_ = false, failed_ = false;
 };
 
 }  // namespace
 
 std::shared_ptr<const NativeCode> compile_phase(const TileDraft& draft, const TilePhase& phase) {
-  return PhaseCompiler(draft, phase).run();
+  try {
+    return PhaseCompiler(draft, phase).run();
+  } catch (const Xbyak::Error&) {  // more code than there is room for
+    return nullptr;
+  }
 }
 
 }  // namespace tenon::cpu
+
+#endif
