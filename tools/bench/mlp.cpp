@@ -1,4 +1,4 @@
-// Two perceptrons: one so small that a step is all overhead, one that is matrix products.
+// Perceptrons: one so small that a step is all overhead, one that is matrix products, and one of odd sizes.
 #include "tools/bench/values.h"
 #include "tools/bench/workload.h"
 
@@ -20,6 +20,15 @@ Result<std::unique_ptr<Workload>> mlp_mnist(const Setup& setup) {
     optimizer { id: "adamw" options { lr: 0.001 weight_decay: 0.01 } }
   )",
                          {{"x", data("x", {128, 784})}, {"y", integers("y", {128}, 10)}});
+}
+
+Result<std::unique_ptr<Workload>> mlp_odd(const Setup& setup) {
+  return recipe_workload(setup, R"(
+    model { layer { mlp { hidden: [300, 300] output: 7 } } }
+    loss { id: "cross_entropy" }
+    optimizer { id: "adamw" options { lr: 0.001 weight_decay: 0.01 } }
+  )",
+                         {{"x", data("x", {37, 301})}, {"y", integers("y", {37}, 7)}});
 }
 
 }  // namespace tenon::bench

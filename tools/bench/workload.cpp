@@ -20,6 +20,9 @@ constexpr WorkloadInfo kWorkloads[] = {
     {"grad_penalty",
      "MLP 64-256-256-1, batch 256, squared error plus the squared norm of its gradient to x, SGD",
      grad_penalty},
+    {"mlp_odd", "MLP 301-300-300-7, batch 37, cross-entropy, AdamW", mlp_odd},
+    {"cnn_odd", "6 convolutions of 13, 27 and 51 channels with batch norm on 3x30x30, batch 37", cnn_odd},
+    {"gpt_odd", "GPT of 3 blocks, width 300, 5 heads, context 96, vocabulary 101, batch 5, AdamW", gpt_odd},
 };
 
 }  // namespace

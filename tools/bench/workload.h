@@ -1,4 +1,4 @@
-// The eight workloads of `tenon bench`. Each is a whole training step (forward, backward, optimizer) in f32,
+// The workloads of `tenon bench`: eight, and three of them again in sizes that no vector or block divides. Each is a whole training step (forward, backward, optimizer) in f32,
 // on data that stays in memory, through the engine and the plugins that every run uses.
 #pragma once
 
@@ -52,5 +52,8 @@ Result<std::unique_ptr<Workload>> moe_gpt_char(const Setup& setup);
 Result<std::unique_ptr<Workload>> ldr_chain(const Setup& setup);
 Result<std::unique_ptr<Workload>> adamw_25m(const Setup& setup);
 Result<std::unique_ptr<Workload>> grad_penalty(const Setup& setup);
+Result<std::unique_ptr<Workload>> mlp_odd(const Setup& setup);
+Result<std::unique_ptr<Workload>> cnn_odd(const Setup& setup);
+Result<std::unique_ptr<Workload>> gpt_odd(const Setup& setup);
 
 }  // namespace tenon::bench

@@ -98,21 +98,25 @@ def torch_workloads(compiled):
         m = mlp("model.mlp0.", 784, 512, 256, 10)
         return supervised(m, data("x", 128, 784), integers("y", 10, 128), adamw(m))
 
-    def cnn_cifar():
+    def mlp_odd():
+        m = mlp("model.mlp0.", 301, 300, 300, 7)
+        return supervised(m, data("x", 37, 301), integers("y", 7, 37), adamw(m))
+
+    def cnn(batch, size, channels):
         layers, c = OrderedDict(), 3
 
         def add(kind, module):
             layers[f"{kind}{len(layers)}"] = module
-        for o in (32, 64, 128):
+        for o in channels:
             for _ in range(2):
                 add("conv2d", nn.Conv2d(c, o, 3, padding=1, bias=False))
                 add("batch_norm", nn.BatchNorm2d(o))
                 add("relu", nn.ReLU())
                 c = o
-            add("pool", nn.MaxPool2d(2) if o < 128 else nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()))
-        add("linear", nn.Linear(128, 10))
+            add("pool", nn.MaxPool2d(2) if o != channels[-1] else nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+        add("linear", nn.Linear(c, 10))
         m = begin("model.", nn.Sequential(layers))
-        return supervised(m, data("x", 64, 3, 32, 32), integers("y", 10, 64),
+        return supervised(m, data("x", batch, 3, size, size), integers("y", 10, batch),
                           torch.optim.SGD(m.parameters(), 0.1, momentum=0.9))
 
     class Attention(nn.Module):
@@ -170,9 +174,9 @@ def torch_workloads(compiled):
             x = s.tokens(x) + s.positions.weight[:x.shape[1]]
             return s.head(s.norm(s.blocks(x))).flatten(0, 1)
 
-    def gpt(experts):
-        m = begin("model.gpt0.", Gpt(96, 128, 128, 4, 4, experts))
-        return supervised(m, integers("x", 96, 16, 128), integers("y", 96, 16, 128).reshape(-1), adamw(m))
+    def gpt(B, T, V, width, heads, blocks, experts=0):
+        m = begin("model.gpt0.", Gpt(V, T, width, heads, blocks, experts))
+        return supervised(m, integers("x", V, B, T), integers("y", V, B, T).reshape(-1), adamw(m))
 
     def ldr_chain():
         x, y = tensor(data("logits", 4096, 1000)).requires_grad_(), tensor(integers("labels", 1000, 4096))
@@ -211,9 +215,10 @@ def torch_workloads(compiled):
             o.step()
         return step, lambda: [last[0].item()]
 
-    return {"mlp_tabular": mlp_tabular, "mlp_mnist": mlp_mnist, "cnn_cifar": cnn_cifar, "gpt_char": lambda: gpt(0),
-            "moe_gpt_char": lambda: gpt(8), "ldr_chain": ldr_chain, "adamw_25m": adamw_25m,
-            "grad_penalty": grad_penalty}
+    return {"mlp_tabular": mlp_tabular, "mlp_mnist": mlp_mnist, "cnn_cifar": lambda: cnn(64, 32, (32, 64, 128)),
+            "gpt_char": lambda: gpt(16, 128, 96, 128, 4, 4), "moe_gpt_char": lambda: gpt(16, 128, 96, 128, 4, 4, experts=8),
+            "ldr_chain": ldr_chain, "adamw_25m": adamw_25m, "grad_penalty": grad_penalty, "mlp_odd": mlp_odd,
+            "cnn_odd": lambda: cnn(37, 30, (13, 27, 51)), "gpt_odd": lambda: gpt(5, 96, 101, 300, 5, 3)}
 
 
 # --- JAX ----------------------------------------------------------------------------------------------------------
@@ -261,14 +266,18 @@ def jax_workloads():
         x, y = jnp.asarray(data("x", 128, 784)), jnp.asarray(integers("y", 10, 128))
         return supervised(mlp_params("model.mlp0.", 784, 512, 256, 10), mlp, x, y, adamw())
 
-    def cnn_cifar():
+    def mlp_odd():
+        x, y = jnp.asarray(data("x", 37, 301)), jnp.asarray(integers("y", 7, 37))
+        return supervised(mlp_params("model.mlp0.", 301, 300, 300, 7), mlp, x, y, adamw())
+
+    def cnn(batch, size, channels):
         P, c, at = dict(conv=[]), 3, 0
-        for o in (32, 32, 64, 64, 128, 128):
+        for o in (o for o in channels for _ in range(2)):
             P["conv"].append((array(f"model.conv2d{at}.weight", o, c, 3, 3).transpose(2, 3, 1, 0),
                               array(f"model.batch_norm{at + 1}.weight", o), array(f"model.batch_norm{at + 1}.bias", o)))
             at += 4 if len(P["conv"]) in (2, 4) else 3
             c = o
-        P["w"], P["b"] = array(f"model.linear{at + 1}.weight", 10, 128).T, array(f"model.linear{at + 1}.bias", 10)
+        P["w"], P["b"] = array(f"model.linear{at + 1}.weight", 10, c).T, array(f"model.linear{at + 1}.bias", 10)
 
         def forward(P, x):  # [N, H, W, C], which suits XLA
             for j, (w, g, b) in enumerate(P["conv"]):
@@ -278,8 +287,8 @@ def jax_workloads():
                 if j in (1, 3):
                     x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
             return x.mean((1, 2)) @ P["w"] + P["b"]
-        x = jnp.asarray(data("x", 64, 3, 32, 32).transpose(0, 2, 3, 1).copy())
-        return supervised(P, forward, x, jnp.asarray(integers("y", 10, 64)), optax.sgd(0.1, 0.9))
+        x = jnp.asarray(data("x", batch, 3, size, size).transpose(0, 2, 3, 1).copy())
+        return supervised(P, forward, x, jnp.asarray(integers("y", 10, batch)), optax.sgd(0.1, 0.9))
 
     def layer_norm(x, g, b):
         m, v = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
@@ -288,9 +297,7 @@ def jax_workloads():
     def gelu(x):
         return jax.nn.gelu(x, approximate=False)
 
-    def gpt(experts):
-        V, T, d, h, n, B = 96, 128, 128, 4, 4, 16
-
+    def gpt(B, T, V, d, h, n, experts=0):
         def block(i):
             a = lambda name, *shape: array(f"model.gpt0.blocks.{i}.{name}", *shape)
             linear = lambda name, o, i: (a(name + ".weight", o, i).T, a(name + ".bias", o))
@@ -369,9 +376,10 @@ def jax_workloads():
             return value + (g ** 2).sum()
         return supervised(mlp_params("model.", 64, 256, 256, 1), None, None, None, optax.sgd(1e-3), loss)
 
-    return {"mlp_tabular": mlp_tabular, "mlp_mnist": mlp_mnist, "cnn_cifar": cnn_cifar, "gpt_char": lambda: gpt(0),
-            "moe_gpt_char": lambda: gpt(8), "ldr_chain": ldr_chain, "adamw_25m": adamw_25m,
-            "grad_penalty": grad_penalty}
+    return {"mlp_tabular": mlp_tabular, "mlp_mnist": mlp_mnist, "cnn_cifar": lambda: cnn(64, 32, (32, 64, 128)),
+            "gpt_char": lambda: gpt(16, 128, 96, 128, 4, 4), "moe_gpt_char": lambda: gpt(16, 128, 96, 128, 4, 4, experts=8),
+            "ldr_chain": ldr_chain, "adamw_25m": adamw_25m, "grad_penalty": grad_penalty, "mlp_odd": mlp_odd,
+            "cnn_odd": lambda: cnn(37, 30, (13, 27, 51)), "gpt_odd": lambda: gpt(5, 96, 101, 300, 5, 3)}
 
 
 # --- what to do with them -----------------------------------------------------------------------------------------

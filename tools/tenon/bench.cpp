@@ -1,4 +1,4 @@
-// tenon bench: how long the steps of eight workloads take.
+// tenon bench: how long the steps of its workloads take.
 #include <cstdlib>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -189,7 +189,7 @@ int run_bench(const BenchFlags& flags) {
 
 void add_bench(CLI::App& app, Command& run) {
   auto flags = std::make_shared<BenchFlags>();
-  CLI::App* c = app.add_subcommand("bench", "Time the training steps of eight workloads");
+  CLI::App* c = app.add_subcommand("bench", "Time whole training steps");
   c->add_option("workload", flags->workloads, "Which (default: all)");
   c->add_flag("--json", flags->json, "One JSON object a workload, a line each");
   c->add_option("--threads", flags->threads, "Threads")->capture_default_str()->check(at_least(1));
