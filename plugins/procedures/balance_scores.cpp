@@ -31,7 +31,10 @@ class BalanceScores {
       : experts_(s.integer("experts", 16, "E").at_least(2)),
         top_k_(s.integer("top_k", 2, "K, experts a token").at_least(1)),
         iterations_(s.integer("iterations", 1000, "updates of the bias").at_least(1)),
-        update_(s) {}
+        update_(s) {
+    if (top_k_ > experts_)
+      throw tn::Error("top_k is " + std::to_string(top_k_) + ", but there are only " + std::to_string(experts_) + " experts");
+  }
 
   void run(tn::Ctx& c) const {
     const Numbers gamma = scores(c);

@@ -11,10 +11,10 @@ namespace {
 
 using Catch::Matchers::ContainsSubstring;
 
-const std::string kUnsound = build_path("tests/plugins/unsound.so");
+const std::string kUnsound = build_path("tests/plugins/unsound.so"), kProcedure = build_path("tests/plugins/unsound_procedure.so");
 
-nlohmann::json report(const std::string& defect, std::vector<std::string> more = {}) {
-  std::vector<std::string> arguments{"validate", kUnsound, "--json", "--seed", "1"};
+nlohmann::json report(const std::string& defect, std::vector<std::string> more = {}, const std::string& file = kUnsound) {
+  std::vector<std::string> arguments{"validate", file, "--json", "--seed", "1"};
   arguments.insert(arguments.end(), more.begin(), more.end());
   const Outcome o = program(arguments, {.environment = {{"TENON_TEST_DEFECT", defect}}});
   INFO(o.all());
@@ -55,6 +55,21 @@ TEST_CASE("each check fails on the defect that it is there for, alone") {
   if (names(report("none", {"--check", defect}), "not applicable").contains("leaks") && defect == "leaks") SKIP("this build counts no memory");
   CHECK(names(j, "failed") == std::set<std::string>{defect});
   CHECK(text_of(j, "failed").size() > 20);
+}
+
+TEST_CASE("a sound procedure passes the checks of runs") {
+  const auto j = report("none", {}, kProcedure);
+  INFO(j.dump(1));
+  CHECK(names(j, "failed").empty());
+  for (const char* check : {"load", "defaults", "edges", "random", "shapes", "same-key", "instances", "resume"}) CHECK(names(j, "ok").contains(check));
+}
+
+TEST_CASE("each check of runs fails on the defect that it is there for, alone") {
+  const std::string defect = GENERATE("defaults", "edges", "random", "shapes", "same-key", "instances", "resume", "leaks");
+  const auto j = report(defect, {}, kProcedure);
+  INFO(j.dump(1));
+  if (names(report("none", {"--check", defect}, kProcedure), "not applicable").contains("leaks") && defect == "leaks") SKIP("this build counts no memory");
+  CHECK(names(j, "failed") == std::set<std::string>{defect});
 }
 
 TEST_CASE("a check ends when its time is over, and says where it was") {

@@ -244,6 +244,9 @@ TEST_CASE("on fixed scores the facts of the theory hold in every iteration") {
   Run uneven("data { format: 'synthetic' options { kind: 'blobs' n: 25 features: 6 } } model { layer { linear {} } } procedure { id: 'balance_scores' } ");
   REQUIRE(uneven.experiment);
   CHECK_THAT(run_recipe(*uneven.experiment, nullptr, quiet).status().message(), ContainsSubstring("25 tokens with 2 experts each can't be spread evenly over 16"));
+  Run few("data { format: 'synthetic' options { kind: 'blobs' n: 24 features: 6 } } model { layer { linear {} } } "
+          "procedure { id: 'balance_scores' options { experts: 4 top_k: 5 } } ");
+  CHECK_THAT(few.status.message(), ContainsSubstring("top_k is 5, but there are only 4 experts"));
 }
 
 TEST_CASE("what the routers can't use is refused in a sentence") {

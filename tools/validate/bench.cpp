@@ -111,7 +111,7 @@ Result<Bench> Bench::open(Host host, const tn_descriptor& d, uint64_t seed, std:
   bench.doing("with its defaults");
   if (std::string_view(d.kind) == TN_KIND_PROCEDURE) {
     Status first;
-    for (; bench.recipe < small_recipes(); ++bench.recipe) {
+    for (const size_t n = small_recipes(host).size(); bench.recipe < n; ++bench.recipe) {
       const Status s = bench.steps({}, 1).status();
       if (s.is_ok()) return bench;
       if (first.is_ok()) first = s;
@@ -187,7 +187,8 @@ Result<Inputs> Bench::step(Subject& subject, const Inputs& inputs, int64_t k, La
 Result<std::vector<Inputs>> Bench::steps(const Options& options, int64_t n, const Sizes& of) const {
   std::vector<Inputs> out;
   if (is_procedure()) {
-    TN_ASSIGN(Inputs metrics, run_small_recipe(host, recipe, descriptor, options));
+    TN_ASSIGN(const auto experiment, open_small(*this, options));
+    TN_ASSIGN(Inputs metrics, run_small(*experiment));
     out.push_back(std::move(metrics));
     return out;
   }

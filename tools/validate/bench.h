@@ -21,7 +21,7 @@ struct Bench {
   std::vector<Wanted> wanted;
   Choice choice;
   Sizes sizes;           // of the inputs, unless others are asked for
-  size_t recipe = 0;     // of a procedure: see procedure.h
+  size_t recipe = 0;     // of a procedure, among the small ones: see procedure.h
 
   // Looks for inputs, or a recipe, that the plugin accepts with its defaults. Error: it accepts none.
   static Result<Bench> open(Host host, const tn_descriptor& d, uint64_t seed, std::function<void(const std::string&)> doing);

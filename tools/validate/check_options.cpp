@@ -13,10 +13,6 @@ namespace {
 constexpr int kRandomTrials = 24;
 constexpr double kNudge = 1e-6;  // from an end that is not part of the range
 
-std::vector<const tn_option*> schema_of(const tn_descriptor& d) {
-  return TN_COVERS(&d, n_roles) && d.options ? std::vector<const tn_option*>(d.options, d.options + d.n_options) : std::vector<const tn_option*>{};
-}
-
 std::string text_of(const OptionValue& v) {
   return std::visit(
       [](const auto& x) -> std::string {
@@ -46,8 +42,6 @@ Status try_options(const Bench& bench, const Options& options) {
   return invalid("with " + text_of(options) + ": " + steps.status().message());
 }
 
-bool has_default(const tn_option& o) { return TN_COVERS(&o, fallback) && o.fallback.type != TN_VALUE_NONE; }
-
 // The default as a recipe would give it.
 Options as_given(const tn_option& o) {
   const tn_attr attr{o.name, o.fallback};
@@ -76,9 +70,12 @@ std::vector<OptionValue> ends_of(const tn_option& o, bool counts) {
   }
 }
 
-// Inside the range, and near the default where an end is missing.
-OptionValue random_value(const tn_option& o, Philox& random) {
-  const double at = !has_default(o) ? 1 : o.type == TN_VALUE_I64 ? static_cast<double>(o.fallback.as.i64) : o.fallback.as.f64;
+// Inside the range, and near the default, or that of `counts`, where an end is missing.
+OptionValue random_value(const tn_option& o, Philox& random, const Options& counts = {}) {
+  const auto count = counts.find(o.name);
+  const double at = count != counts.end() ? static_cast<double>(std::get<int64_t>(count->second))
+                    : !has_default(o)     ? 1
+                    : o.type == TN_VALUE_I64 ? static_cast<double>(o.fallback.as.i64) : o.fallback.as.f64;
   const double scale = std::isfinite(at) ? std::max(1.0, std::abs(at)) : 1;
   switch (o.type) {
     case TN_VALUE_BOOL: return random.uniform() < 0.5;
@@ -142,10 +139,11 @@ Verdict check_random(const Bench& bench) {
   if (schema.empty()) return not_applicable("it has no option that could be drawn");
   Philox random(bench.seed, "options");
   const int trials = bench.is_procedure() ? 3 : kRandomTrials;
+  const Options counts = bench.is_procedure() ? small_counts(bench.descriptor) : Options{};
   for (int trial = 0; trial < trials; ++trial) {
     Options options;
     for (const tn_option* o : schema)
-      if ((o->flags & TN_OPTION_REQUIRED) || schema.size() == 1 || random.uniform() < 0.6) options[o->name] = random_value(*o, random);
+      if ((o->flags & TN_OPTION_REQUIRED) || schema.size() == 1 || random.uniform() < 0.6) options[o->name] = random_value(*o, random, counts);
     if (Status s = try_options(bench, options); !s.is_ok()) return failed(s.message() + " (" + seed + ")");
   }
   return ok(plural(static_cast<size_t>(trials), "draw") + ", " + seed);

@@ -3,6 +3,7 @@
 
 #include "core/plugin/options.h"
 #include "tools/validate/check.h"
+#include "tools/validate/procedure.h"
 
 namespace tenon::validate {
 namespace {
@@ -59,10 +60,10 @@ Verdict check_same_key(const Bench& bench) {
 }
 
 Verdict check_instances(const Bench& bench) {
-  if (bench.is_procedure()) return not_applicable("a run has one procedure");
   if (may_differ(bench)) return not_applicable(kMayDiffer);
   const auto expected = reference(bench);
   if (!expected) return expected.status().code() == Code::state ? not_applicable(expected.status().message()) : failed(expected.status().message());
+  if (bench.is_procedure()) return check_procedure_instances(bench, expected->front());
   bench.doing("beside another instance");
   const auto subject = bench.make();
   if (!subject) return failed(subject.status().message());
@@ -84,10 +85,10 @@ Verdict check_instances(const Bench& bench) {
 }
 
 Verdict check_resume(const Bench& bench) {
-  if (bench.is_procedure()) return not_applicable("a procedure saves when it chooses to");
   if (may_differ(bench)) return not_applicable(kMayDiffer);
   const auto expected = reference(bench);
   if (!expected) return expected.status().code() == Code::state ? not_applicable(expected.status().message()) : failed(expected.status().message());
+  if (bench.is_procedure()) return check_procedure_resume(bench, expected->front());
   const auto inputs = [&](int64_t k) { return bench.inputs(static_cast<uint64_t>(k)); };
 
   const auto continued = [&]() -> Result<Verdict> {

@@ -1,5 +1,6 @@
 // Sizes and layouts of the inputs, and their precision.
 #include "tools/validate/check.h"
+#include "tools/validate/procedure.h"
 
 namespace tenon::validate {
 namespace {
@@ -37,7 +38,7 @@ Inputs in_f32(const Inputs& inputs) {
 }  // namespace
 
 Verdict check_shapes(const Bench& bench) {
-  if (bench.is_procedure()) return not_applicable("a procedure has no inputs");
+  if (bench.is_procedure()) return check_procedure_sizes(bench);
   std::string refused;
   for (const Case& c : cases_for(bench)) {
     bench.doing(std::string("with ") + c.name);

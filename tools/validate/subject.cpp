@@ -240,6 +240,12 @@ const Kind* find_kind(std::string_view id) {
   return nullptr;
 }
 
+std::vector<const tn_option*> schema_of(const tn_descriptor& d) {
+  return TN_COVERS(&d, n_roles) && d.options ? std::vector<const tn_option*>(d.options, d.options + d.n_options) : std::vector<const tn_option*>{};
+}
+
+bool has_default(const tn_option& o) { return TN_COVERS(&o, fallback) && o.fallback.type != TN_VALUE_NONE; }
+
 Built built_from(const Instance& instance, const Emissions& emitted) {
   Built b;
   for (const Emitted& e : emitted.tensors)

@@ -38,6 +38,10 @@ class Subject {
   }
 };
 
+// The options that a plugin declares.
+std::vector<const tn_option*> schema_of(const tn_descriptor& d);
+bool has_default(const tn_option& o);
+
 struct Host {
   Runtime& runtime;
   Catalog& catalog;
