@@ -16,42 +16,45 @@ tn_site table_for(const QuantSite& site, int64_t choice) {
   return s;
 }
 
+// Calls f(call, tensors by role, their number) with x as the plugin asks for it.
+template <class F>
+Status call_on(Instance& quantizer, Graph& graph, const CallInfo& info, Tensor x, F&& f) {
+  const NamedTensor in[] = {{"x", x}};
+  TN_ASSIGN(const auto arranged, quantizer.arrange(in));
+  const Graph::Scope scope(graph, quantizer.who());
+  Call call(quantizer, &graph, info);
+  std::vector<tn_named> named;
+  for (const NamedTensor& t : arranged) named.push_back({t.name.c_str(), call.handle(t.value)});
+  return f(call, named.data(), static_cast<uint32_t>(named.size()));
+}
+
 }  // namespace
 
 Status init_quantizer(Instance& quantizer, Graph& graph, const CallInfo& info, const QuantSite& site, Tensor x) {
   const auto& functions = table_of<tn_quantizer>(quantizer);
   quantizer.set_initialised();
   if (!TN_HAS(&functions, init)) return Status::ok();
-  const NamedTensor in[] = {{"x", x}};
-  TN_ASSIGN(const auto arranged, quantizer.arrange(in));
-  const Graph::Scope scope(graph, quantizer.who());
-  Call call(quantizer, &graph, info);
-  std::vector<tn_named> named;
-  for (const NamedTensor& t : arranged) named.push_back({t.name.c_str(), call.handle(t.value)});
   const tn_site s = table_for(site, 0);
-  quantizer.declaring = true;
-  const int32_t code = guarded(call, [&] { return functions.init(quantizer.pointer(), call.ctx(), &s, named.data(), static_cast<uint32_t>(named.size())); });
-  quantizer.declaring = false;
-  return call.outcome(code);
+  return call_on(quantizer, graph, info, x, [&](Call& call, const tn_named* in, uint32_t n) {
+    quantizer.declaring = true;
+    const int32_t code = guarded(call, [&] { return functions.init(quantizer.pointer(), call.ctx(), &s, in, n); });
+    quantizer.declaring = false;
+    return call.outcome(code);
+  });
 }
 
 Result<QuantizedTensor> quantize(Instance& quantizer, Graph& graph, const CallInfo& info, const QuantSite& site, int64_t choice, Tensor x) {
   const auto& functions = table_of<tn_quantizer>(quantizer);
   if (!TN_HAS(&functions, build)) return has_no_function(quantizer, "build");
   if (!quantizer.initialised()) TN_RETURN_IF_ERROR(init_quantizer(quantizer, graph, info, site, x));
-  const NamedTensor in[] = {{"x", x}};
-  TN_ASSIGN(const auto arranged, quantizer.arrange(in));
-  const Graph::Scope scope(graph, quantizer.who());
-  Call call(quantizer, &graph, info);
-  std::vector<tn_named> named;
-  for (const NamedTensor& t : arranged) named.push_back({t.name.c_str(), call.handle(t.value)});
   const tn_site s = table_for(site, choice);
-  TN_RETURN_IF_ERROR(call.outcome(guarded(call, [&] {
-    return functions.build(quantizer.pointer(), call.ctx(), &s, named.data(), static_cast<uint32_t>(named.size()));
-  })));
-  TN_RETURN_IF_ERROR(graph.status());
   QuantizedTensor out;
-  out.emitted = std::move(call.emitted);
+  const auto build = [&](Call& call, const tn_named* in, uint32_t n) -> Status {
+    TN_RETURN_IF_ERROR(call.outcome(guarded(call, [&] { return functions.build(quantizer.pointer(), call.ctx(), &s, in, n); })));
+    out.emitted = std::move(call.emitted);
+    return graph.status();
+  };
+  TN_RETURN_IF_ERROR(call_on(quantizer, graph, info, x, build));
   TN_ASSIGN(out.y, emitted_like(quantizer, out.emitted, "y", x));
   return out;
 }
