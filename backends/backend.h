@@ -44,7 +44,8 @@ struct Piece {
   std::vector<PieceNode> nodes;
   std::vector<Layout> inputs;
   struct Output {
-    int node = 0, index = 0;  // index > 0 only for single-node pieces with several outputs
+    int node = 0, index = 0;     // index > 0 only for single-node pieces with several outputs
+    bool channels_last = false;  // to be written so; else row-major
   };
   std::vector<Output> outputs;
   const TensorType& output_type(size_t i) const {
@@ -64,6 +65,14 @@ class Kernel {
   virtual Status run(std::span<void* const> in, std::span<void* const> out, void* scratch) = 0;
   virtual size_t scratch_bytes() const { return 0; }
   virtual std::string_view name() const = 0;  // shown by the profile: "onednn:matmul", "plain:sort"
+};
+
+// What compile() does with tensors that lie channels-last (core/tensor/channels_last.h).
+enum class ChannelsLast : uint8_t {
+  never,    // reads and writes row-major only
+  reads,    // reads both, writes row-major
+  keeps,    // reads all tensors of rank 3 and more either way, and writes such as it reads
+  prefers,  // reads both, and had rather write channels-last
 };
 
 // The profile (tools/bench/profile.cpp) wraps both classes and forwards all of their functions.
@@ -86,6 +95,8 @@ class Backend {
   virtual bool fuses(std::string_view op, DType dtype) const = 0;
   // Bit i set: compile() is much faster when input i of the piece is contiguous; the planner then inserts a copy.
   virtual uint32_t wants_contiguous(const Piece& piece) const = 0;
+  // Asked of pieces of one operation that is not element-wise. What says yes gives the same bits in either layout.
+  virtual ChannelsLast channels_last(const Piece& piece) = 0;
   virtual Result<std::unique_ptr<Kernel>> compile(const Piece& piece) = 0;
 
   virtual void set_threads(int n) = 0;

@@ -28,6 +28,7 @@ struct RuntimeOptions {
   bool pass_epilogue = true;
   bool pass_fuse = true;
   bool pass_rows = true;
+  bool pass_layout = true;
   bool pass_joins = true;
   bool pass_inplace = true;
   bool pass_native = true;

@@ -62,6 +62,11 @@ class CpuBackend final : public Backend {
                                                                              : 0;
   }
 
+  ChannelsLast channels_last(const Piece& piece) override {
+    const KernelEntry* entry = inputs_in_order(piece.nodes[0]) ? find_kernel(piece.nodes[0].op) : nullptr;
+    return entry && entry->channels_last ? entry->channels_last(context_, piece) : ChannelsLast::never;
+  }
+
   Result<std::unique_ptr<Kernel>> compile(const Piece& piece) override {
     if (piece.nodes.empty()) return internal_error("cpu: a piece without operations can't be compiled");
     // A primitive is made for the threads of this moment: they decide its order of summation.

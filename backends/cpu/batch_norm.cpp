@@ -1,7 +1,8 @@
 // batch_norm and its derivative on [B, C, ..] with long channels: each channel is a few passes over its runs.
+#include "backends/cpu/batch_norm.h"
+
 #include <cmath>
 
-#include "backends/cpu/batch_norm_short.h"
 #include "backends/cpu/rows.h"
 
 namespace tenon::cpu {
@@ -30,7 +31,7 @@ class BatchNorm final : public Kernel {
         c_(piece.inputs[0].dtype, piece.inputs[0].shape),
         eps_(static_cast<float>(piece.nodes[0].attrs.f("eps"))),
         places_(piece),
-        buffers_(context, places_.scratch_bytes(), 2 * c_.rows.n()) {}
+        buffers_(context, places_.scratch_bytes(), 2 * (c_.rows.n() + static_cast<size_t>(c_.batch))) {}
 
   Status run(std::span<void* const> in, std::span<void* const> out, void* scratch) override {
     const RowOps& ops = row_ops();
@@ -38,14 +39,16 @@ class BatchNorm final : public Kernel {
     const size_t n = rows.n();
     void* const y_base = places_.address(0, out, scratch);
     parallel_for(buffers_.threads(context_), c_.channels, c_.grain(), [&](int64_t begin, int64_t end) {
-      float* const buffer = buffers_.mine(scratch);
+      float *const buffer = buffers_.mine(scratch), *const sums = buffer + 2 * n,
+                   *const squares = sums + c_.batch;
+      const auto length = static_cast<float>(n);
       for (int64_t c = begin; c < end; ++c) {
-        float mean = 0, var = 0;
-        for (int64_t b = 0; b < c_.batch; ++b) mean += ops.sum(rows.read(in[0], c_.row(b, c), buffer), n);
-        mean /= c_.count();
-        for (int64_t b = 0; b < c_.batch; ++b)
-          var += ops.sum_square_diff(rows.read(in[0], c_.row(b, c), buffer), n, mean);
-        var /= c_.count();
+        for (int64_t b = 0; b < c_.batch; ++b) {
+          const float* x = rows.read(in[0], c_.row(b, c), buffer);
+          sums[b] = ops.sum(x, n);
+          squares[b] = ops.sum_square_diff(x, n, sums[b] / length);
+        }
+        const auto [mean, var] = join_moments(sums, squares, c_.batch, 1, length);
         const float scale = read_element(rows.dtype, in[1], c) / std::sqrt(var + eps_);
         const float beta = read_element(rows.dtype, in[2], c);
         for (int64_t b = 0; b < c_.batch; ++b) {
@@ -126,21 +129,32 @@ class BatchNormGrad final : public Kernel {
   ThreadBuffers buffers_;
 };
 
+bool is_long(const Layout& x) { return Channels::run_of(x.shape) >= 4; }
+
 template <class K>
 std::unique_ptr<Kernel> make(Context& context, const Piece& piece) {
   const Layout& x = piece.inputs[0];
+  constexpr bool kForward = std::is_same_v<K, BatchNorm>;
+  if (all_channels_last(piece))
+    return kForward ? make_channels_last_batch_norm(context, piece)
+                    : make_channels_last_batch_norm_grad(context, piece);
   if (!is_row_type(x.dtype) || !inputs_contiguous(piece) || x.numel() == 0) return nullptr;
-  if (Channels::run_of(x.shape) >= 4) return std::make_unique<K>(context, piece);
+  if (is_long(x)) return std::make_unique<K>(context, piece);
   if (x.dtype != DType::f32) return nullptr;
-  return std::is_same_v<K, BatchNorm> ? make_short_batch_norm(context, piece) : make_short_batch_norm_grad(context, piece);
+  return kForward ? make_short_batch_norm(context, piece) : make_short_batch_norm_grad(context, piece);
+}
+
+ChannelsLast layout_of(Context&, const Piece& piece) {
+  const Layout& x = piece.inputs[0];
+  return x.dtype == DType::f32 && x.numel() > 0 && is_long(x) ? ChannelsLast::keeps : ChannelsLast::never;
 }
 
 }  // namespace
 
 std::span<const KernelEntry> batch_norm_kernels() {
   static constexpr KernelEntry entries[] = {
-      {"batch_norm/1", make<BatchNorm>, all_contiguous},
-      {"batch_norm_grad/1", make<BatchNormGrad>, all_contiguous},
+      {"batch_norm/1", make<BatchNorm>, all_contiguous, layout_of},
+      {"batch_norm_grad/1", make<BatchNormGrad>, all_contiguous, layout_of},
   };
   return entries;
 }

@@ -1,6 +1,6 @@
 // batch_norm and its derivative on oneDNN, for channels whose runs are too short for row loops, as [B, C];
 // f32.
-#include "backends/cpu/batch_norm_short.h"
+#include "backends/cpu/batch_norm.h"
 
 #include "backends/cpu/dnnl_call.h"
 

@@ -28,6 +28,7 @@ struct KernelEntry {
   KernelFactory make = nullptr;
   // Inputs that make() takes only when contiguous; null: any layout will do.
   uint32_t (*wants_contiguous)(const Piece&) = nullptr;
+  ChannelsLast (*channels_last)(Context&, const Piece&) = nullptr;  // null: never
 };
 
 std::span<const KernelEntry> matmul_kernels();
@@ -49,6 +50,10 @@ std::span<const KernelEntry> cholesky_kernels();
 
 // Every input that is not contiguous.
 uint32_t all_contiguous(const Piece& piece);
+// Every input that is neither contiguous nor channels-last.
+uint32_t all_scattered(const Piece& piece);
+// Whether the first input lies channels-last, and so do all inputs and outputs that can.
+bool all_channels_last(const Piece& piece);
 inline constexpr size_t align64(size_t bytes) { return (bytes + 63) & ~size_t{63}; }
 inline bool inputs_contiguous(const Piece& piece) { return all_contiguous(piece) == 0; }
 

@@ -1,9 +1,11 @@
 // Sums, means, maxima, minima and logsumexp over any axes of a tensor whose last kept or last reduced axis is
 // contiguous. f32 and bf16, accumulated in f32. How a sum is split into parts depends on the shape alone, so
 // that the result is the same for any number of threads.
+#include "backends/cpu/channel_ops.h"
 #include "backends/cpu/row_fold.h"
 #include "backends/cpu/rows.h"
 #include "backends/cpu/strided.h"
+#include "core/tensor/channels_last.h"
 
 namespace tenon::cpu {
 namespace {
@@ -40,8 +42,7 @@ std::vector<bool> reduced_axes(const Piece& piece) {
 }
 
 // Neighbouring dimensions of one kind are merged where the layout allows.
-std::optional<Problem> analyse(const Piece& piece) {
-  const Layout& in = piece.inputs[0];
+std::optional<Problem> analyse(const Piece& piece, const Layout& in) {
   if (!is_row_type(in.dtype) || in.numel() == 0) return std::nullopt;
   const std::vector<bool> axes = reduced_axes(piece);
   struct Dim {
@@ -122,6 +123,10 @@ class Reduce final : public Kernel {
     return Status::ok();
   }
   size_t scratch_bytes() const override { return buffers_.scratch_bytes(); }
+  // How the order of a sum comes about.
+  int64_t splits() const { return splits_; }
+  bool cuts_row() const { return one_row_; }  // splits are of the only row, else of all rows
+  float scale() const { return scale_; }
   std::string_view name() const override {
     constexpr std::string_view names[] = {"cpu:sum", "cpu:mean", "cpu:max", "cpu:min", "cpu:logsumexp"};
     return names[static_cast<int>(fold_)];
@@ -226,13 +231,117 @@ class Reduce final : public Kernel {
   ThreadBuffers buffers_;
 };
 
+// Sums and means over the places of images that lie channels-last, perhaps over the batch as well, with the
+// bits that Reduce gives for the same images row-major.
+class SumOfPlaces final : public Kernel {
+ public:
+  SumOfPlaces(Context& context, const Reduce& rows, const Shape& x, bool over_batch)
+      : context_(context),
+        rows_(rows),
+        batch_(x[0]),
+        channels_(x[1]),
+        places_(x.numel() / (x[0] * x[1])),
+        over_batch_(over_batch) {
+    // The runs that a row is summed in.
+    const int64_t parts = rows.cuts_row() ? rows.splits() : 1;
+    for (int64_t s = 0; s < parts; ++s)
+      for (int64_t at = places_ * s / parts, end = places_ * (s + 1) / parts; at < end; at += kFoldRun)
+        runs_.push_back({at, std::min(kFoldRun, end - at), s});
+  }
+
+  Status run(std::span<void* const> in, std::span<void* const> out, void* scratch) override {
+    const auto* const x = static_cast<const float*>(in[0]);
+    auto* const sums = static_cast<float*>(scratch);  // [B, run, C]
+    const auto runs = static_cast<int64_t>(runs_.size());
+    constexpr auto kBlock = static_cast<int64_t>(kChannelBlock);
+    const int64_t blocks = (channels_ + kBlock - 1) / kBlock;
+    const int64_t grain =
+        std::max<int64_t>(1, kMovedGrain / (std::min(places_, kFoldRun) * std::min(channels_, kBlock)));
+    parallel_for(context_.threads, batch_ * runs * blocks, grain, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t first = i % blocks * kBlock, row = i / blocks;  // row of [B, run]
+        const Run& r = runs_[static_cast<size_t>(row % runs)];
+        channel_ops().sum(x + (row / runs * places_ + r.first) * channels_ + first,
+                          static_cast<size_t>(r.count), static_cast<size_t>(channels_),
+                          static_cast<size_t>(std::min(kBlock, channels_ - first)),
+                          sums + row * channels_ + first);
+      }
+    });
+    auto* const y = static_cast<float*>(out[0]);
+    for (int64_t b = 0; b < (over_batch_ ? 1 : batch_); ++b)
+      for (int64_t c = 0; c < channels_; ++c)
+        y[b * channels_ + c] = joined(sums + b * runs * channels_ + c) * rows_.scale();
+    return Status::ok();
+  }
+  size_t scratch_bytes() const override {
+    return static_cast<size_t>(batch_ * channels_) * runs_.size() * sizeof(float);
+  }
+  std::string_view name() const override { return rows_.name(); }
+
+ private:
+  struct Run {
+    int64_t first, count, split;
+  };
+  // The runs of one result, `channels_` apart: those of each split in f64, then the splits.
+  float joined(const float* sums) const {
+    const int64_t images = over_batch_ ? batch_ : 1, splits = rows_.splits();
+    float total = 0;
+    for (int64_t s = 0; s < splits; ++s) {
+      double sum = 0;
+      const bool by_images = !rows_.cuts_row();
+      const int64_t first = by_images ? images * s / splits : 0,
+                    last = by_images ? images * (s + 1) / splits : images;
+      for (int64_t b = first; b < last; ++b)
+        for (size_t r = 0; r < runs_.size(); ++r)
+          if (by_images || runs_[r].split == s)
+            sum += static_cast<double>(
+                sums[(b * static_cast<int64_t>(runs_.size()) + static_cast<int64_t>(r)) * channels_]);
+      total = s == 0 ? static_cast<float>(sum) : total + static_cast<float>(sum);
+    }
+    return total;
+  }
+
+  Context& context_;
+  Reduce rows_;
+  int64_t batch_, channels_, places_;
+  bool over_batch_;
+  std::vector<Run> runs_;
+};
+
+// Whether all axes but the channels and perhaps the batch are summed.
+bool sums_places(const Piece& piece) {
+  const std::vector<bool> axes = reduced_axes(piece);
+  if (piece.inputs[0].dtype != DType::f32 || piece.inputs[0].numel() == 0 || axes.size() < 3 || axes[1])
+    return false;
+  return std::all_of(axes.begin() + 2, axes.end(), [](bool reduced) { return reduced; });
+}
+
+ChannelsLast layout_of(Context&, const Piece& piece) {
+  return sums_places(piece) ? ChannelsLast::reads : ChannelsLast::never;
+}
+
+template <Fold kFold>
+bool sums_channels_last(const Piece& piece) {
+  return (kFold == Fold::sum || kFold == Fold::mean) && is_channels_last(piece.inputs[0]) &&
+         sums_places(piece);
+}
+
+template <Fold kFold>
 uint32_t wants_contiguous(const Piece& piece) {
-  return is_row_type(piece.inputs[0].dtype) && piece.inputs[0].numel() > 0 && !analyse(piece) ? 1 : 0;
+  const Layout& x = piece.inputs[0];
+  if (!is_row_type(x.dtype) || x.numel() == 0 || sums_channels_last<kFold>(piece)) return 0;
+  return analyse(piece, x) ? 0 : 1;
 }
 
 template <Fold kFold>
 std::unique_ptr<Kernel> make(Context& context, const Piece& piece) {
-  const auto p = analyse(piece);
+  const Layout& x = piece.inputs[0];
+  if (sums_channels_last<kFold>(piece)) {
+    const Layout row_major(TensorType{x.dtype, x.shape});
+    return std::make_unique<SumOfPlaces>(context, Reduce(context, *analyse(piece, row_major), kFold), x.shape,
+                                         reduced_axes(piece)[0]);
+  }
+  const auto p = analyse(piece, x);
   if (!p || (kFold == Fold::logsumexp && !p->row_reduced)) return nullptr;
   return std::make_unique<Reduce>(context, *p, kFold);
 }
@@ -241,11 +350,11 @@ std::unique_ptr<Kernel> make(Context& context, const Piece& piece) {
 
 std::span<const KernelEntry> reduce_kernels() {
   static constexpr KernelEntry entries[] = {
-      {"sum/1", make<Fold::sum>, wants_contiguous},
-      {"mean/1", make<Fold::mean>, wants_contiguous},
-      {"max/1", make<Fold::max>, wants_contiguous},
-      {"min/1", make<Fold::min>, wants_contiguous},
-      {"logsumexp/1", make<Fold::logsumexp>, wants_contiguous},
+      {"sum/1", make<Fold::sum>, wants_contiguous<Fold::sum>, layout_of},
+      {"mean/1", make<Fold::mean>, wants_contiguous<Fold::mean>, layout_of},
+      {"max/1", make<Fold::max>, wants_contiguous<Fold::max>},
+      {"min/1", make<Fold::min>, wants_contiguous<Fold::min>},
+      {"logsumexp/1", make<Fold::logsumexp>, wants_contiguous<Fold::logsumexp>},
   };
   return entries;
 }

@@ -1,4 +1,5 @@
 #include "backends/cpu/kernels.h"
+#include "core/tensor/channels_last.h"
 
 namespace tenon::cpu {
 
@@ -29,6 +30,21 @@ uint32_t all_contiguous(const Piece& piece) {
   for (size_t i = 0; i < piece.inputs.size() && i < 32; ++i)
     if (!piece.inputs[i].contiguous()) mask |= 1u << i;
   return mask;
+}
+
+uint32_t all_scattered(const Piece& piece) {
+  uint32_t mask = all_contiguous(piece);
+  for (size_t i = 0; i < piece.inputs.size() && i < 32; ++i)
+    if (is_channels_last(piece.inputs[i])) mask &= ~(1u << i);
+  return mask;
+}
+
+bool all_channels_last(const Piece& piece) {
+  for (const Layout& l : piece.inputs)
+    if (has_channels_last(l.shape) && !is_channels_last(l)) return false;
+  for (size_t k = 0; k < piece.outputs.size(); ++k)
+    if (has_channels_last(piece.output_type(k).shape) && !piece.outputs[k].channels_last) return false;
+  return is_channels_last(piece.inputs[0]);
 }
 
 }  // namespace tenon::cpu

@@ -82,7 +82,17 @@ float row_min(const float* x, size_t n) {
   return hn::GetLane(hn::MinOfLanes(d, best));
 }
 
-HWY_INLINE float total(V v) { return hn::GetLane(hn::SumOfLanes(d, v)); }
+// Lanes added up by halves: an order that loops with one channel a lane can follow (channel_ops.cpp).
+template <class DN = D>
+HWY_INLINE float total(hn::Vec<DN> v) {
+#if HWY_TARGET != HWY_SCALAR
+  if constexpr (hn::MaxLanes(DN()) > 1) {
+    const hn::Half<DN> half;
+    return total<hn::Half<DN>>(hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
+  }
+#endif
+  return hn::GetLane(v);
+}
 
 float row_sum(const float* x, size_t n) { return total(fold_row(x, x, n, 0, hn::Zero(d), First(), Add())); }
 
@@ -262,9 +272,6 @@ void row_normalize_grad(const float* x, const float* gamma, const float* dy, siz
     store_rest(value(load_rest(x + i, n - i, 0), load_rest(gamma + i, n - i, 0), load_rest(dy + i, n - i, 0)),
                dx + i, n - i);
 }
-
-// Whether b comes before a as the maximum of a window, given that a stands first.
-HWY_INLINE auto beats(V a, V b) { return hn::And(hn::Not(hn::Le(b, a)), hn::Eq(a, a)); }
 
 void row_max_windows(const float* row0, const float* row1, size_t n, float* out) {
   const size_t step = hn::Lanes(d);

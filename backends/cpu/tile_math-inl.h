@@ -58,6 +58,12 @@ HWY_INLINE V lanewise(D d, V x, F f) {
   return hn::Load(d, lanes);
 }
 
+// Whether b comes before a as the maximum of several, given that a stands first: the first maximum, NaN above all.
+template <class V>
+HWY_INLINE auto beats(V a, V b) {
+  return hn::And(hn::Not(hn::Le(b, a)), hn::Eq(a, a));
+}
+
 // `y` where x is a number, x (NaN) elsewhere.
 template <class D, class V>
 HWY_INLINE V keep_nan(D, V x, V y) {

@@ -3,6 +3,7 @@
 #include <map>
 #include <optional>
 
+#include "core/plan/layout.h"
 #include "core/plan/plan.h"
 #include "core/runtime.h"
 
@@ -48,6 +49,7 @@ class Lowering {
     int storage = -1;
     int64_t offset = 0;  // elements
     Strides strides;
+    bool channels_last = false;  // layout.h
   };
   struct Access {
     int storage;
@@ -94,13 +96,19 @@ class Lowering {
     }
   }
 
-  bool emit_view(const Program::Node& n) {
+  Result<bool> emit_view(const Program::Node& n) {
     if (!n.op->view) return false;
     const int in = n.in[0], out = n.out[0];
-    const auto spec = n.op->view(layout(in), n.attrs(), type(out));
+    auto spec = n.op->view(layout(in), n.attrs(), type(out));
+    Place from = places_[idx(in)];
+    if (from.channels_last &&
+        !(spec && is_channels_last({type(out).dtype, type(out).shape, spec->strides}))) {
+      TN_ASSIGN(const Access copy, contiguous_copy(in));
+      from = {copy.storage, 0, copy.layout.strides};
+      spec = n.op->view(copy.layout, n.attrs(), type(out));
+    }
     if (!spec) return false;
-    const Place& from = places_[idx(in)];
-    places_[idx(out)] = {from.storage, from.offset + spec->offset, spec->strides};
+    places_[idx(out)] = {from.storage, from.offset + spec->offset, spec->strides, from.channels_last};
     return true;
   }
 
@@ -124,7 +132,10 @@ class Lowering {
 
   Status emit(const std::vector<int>& nodes) {
     const Program::Node& first = program_.nodes[idx(nodes[0])];
-    if (nodes.size() == 1 && emit_view(first)) return Status::ok();
+    if (nodes.size() == 1) {
+      TN_ASSIGN(const bool is_view, emit_view(first));
+      if (is_view) return Status::ok();
+    }
     Piece piece;
     std::vector<int> inputs, outputs;  // values
     std::map<int, int> input_index, node_index;
@@ -165,17 +176,30 @@ class Lowering {
           outputs.push_back(n.out[k]);
         }
     }
-    std::vector<Access> in;
+    std::vector<Access> in, out;
     for (int v : inputs) in.push_back(access(v));
-    const uint32_t wants = backend_.wants_contiguous(piece);
-    for (size_t i = 0; i < in.size() && i < 32; ++i)
-      if ((wants >> i & 1u) != 0 && !in[i].layout.contiguous()) {
+    const auto is_elementwise = [&](int i) { return program_.nodes[idx(i)].op->elementwise; };
+    const bool elementwise = std::all_of(nodes.begin(), nodes.end(), is_elementwise);
+    std::vector<bool> kept;
+    for (int v : inputs) kept.push_back(places_[idx(v)].channels_last);
+    const LayoutChoice choice = choose_layouts(piece, elementwise, kept, backend_, options_.pass_layout);
+    for (size_t i = 0; i < in.size(); ++i) {
+      if (choice.copies[i] == LayoutChoice::Copy::row_major) {
         TN_ASSIGN(in[i], contiguous_copy(inputs[i]));
-        piece.inputs[i] = in[i].layout;
+      } else if (choice.copies[i] == LayoutChoice::Copy::channels_last) {
+        TN_ASSIGN(in[i], channels_last_copy(inputs[i], piece.inputs[i].shape.rank()));
       }
-    for (int v : outputs) places_[idx(v)] = {new_temp(type(v)), 0, type(v).shape.strides()};
-    std::vector<Access> out;
-    for (int v : outputs) out.push_back(access(v));
+      in[i].layout = piece.inputs[i];
+    }
+    for (size_t k = 0; k < outputs.size(); ++k) {
+      const TensorType& t = type(outputs[k]);
+      const bool last = choice.moved || piece.outputs[k].channels_last;
+      Strides strides = t.shape.strides();
+      if (last) strides = channels_last_strides(t.shape);
+      places_[idx(outputs[k])] = {new_temp(t), 0, strides, last};
+      out.push_back(access(outputs[k]));
+      if (choice.moved) out.back().layout = Layout(piece.output_type(k));
+    }
     std::optional<Shape> over;
     if (first.op->elementwise || (cluster && first.op->id != "matmul/1")) over = iterated(piece);
     TN_RETURN_IF_ERROR(add_step(piece, std::move(in), std::move(out), std::move(over), std::move(label)));
@@ -214,12 +238,21 @@ class Lowering {
     return Status::ok();
   }
 
-  // A row-major copy of a value; made once per value and layout.
-  Result<Access> contiguous_copy(int v) {
-    if (const auto it = copies_.find(v); it != copies_.end()) return it->second;
-    const Access to{new_temp(type(v)), 0, Layout(type(v))};
-    TN_RETURN_IF_ERROR(copy_step(access(v), to));
-    return copies_[v] = to;
+  // A row-major copy of a value.
+  Result<Access> contiguous_copy(int v) { return copy_once({v, 0}, access(v)); }
+  // A dense copy of a value in the memory order of channels-last tensors of this rank.
+  Result<Access> channels_last_copy(int v, int rank) {
+    Access from = access(v);
+    from.layout = in_memory_order(from.layout, rank);
+    return copy_once({v, rank}, from);
+  }
+  // Each copy is made once.
+  Result<Access> copy_once(std::pair<int, int> key, const Access& from) {
+    if (const auto it = copies_.find(key); it != copies_.end()) return it->second;
+    const TensorType t{from.layout.dtype, from.layout.shape};
+    const Access to{new_temp(t), 0, Layout(t)};
+    TN_RETURN_IF_ERROR(copy_step(from, to));
+    return copies_[key] = to;
   }
 
   Status copy_step(const Access& from, const Access& to) {
@@ -416,9 +449,9 @@ class Lowering {
   std::shared_ptr<Plan> plan_;
   Program program_;
   std::vector<Storage> storages_;
-  std::vector<Place> places_;           // by value
-  std::vector<std::vector<int>> uses_;  // by value: reading nodes, -1 for roots
-  std::map<int, Access> copies_;        // by value
+  std::vector<Place> places_;                     // by value
+  std::vector<std::vector<int>> uses_;            // by value: reading nodes, -1 for roots
+  std::map<std::pair<int, int>, Access> copies_;  // by value, and rank of a channels-last one or 0
   std::vector<PendingStep> steps_;
 };
 

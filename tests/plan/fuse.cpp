@@ -9,64 +9,15 @@
 #include "core/ops/ops.h"
 #include "core/plan/passes.h"
 #include "core/runtime.h"
+#include "tests/plan/passes.h"
 #include "tests/support/device.h"
 
 namespace tenon {
 namespace {
 
-HostArray random_array(std::mt19937& rng, const Shape& shape) {
-  std::normal_distribution<float> normal;
-  HostArray a(DType::f32, shape);
-  for (float& v : a.as<float>()) v = normal(rng);
-  return a;
-}
-
-struct Ran {
-  std::vector<HostArray> values;
-  int64_t kernels = 0;
-};
-using Builder = std::function<std::vector<Tensor>(Graph&, std::span<const Tensor>)>;
-
-Ran run(const RuntimeOptions& options, std::span<const HostArray> inputs, const Builder& build) {
-  auto rt = test::runtime(options);
-  Graph g(*rt);
-  std::vector<Tensor> in;
-  for (const HostArray& h : inputs) in.push_back(g.input(Array::from_host(rt->backend(), h).value()));
-  const std::vector<Tensor> outputs = build(g, in);
-  INFO(g.status().message());
-  REQUIRE(g.status().is_ok());
-  auto r = g.eval(outputs);
-  INFO((r ? std::string() : r.status().message()));
-  REQUIRE(r.is_ok());
-  Ran ran;
-  ran.kernels = rt->stats().kernels;
-  for (const Array& a : *r) ran.values.push_back(a.to_host().value());
-  return ran;
-}
-
-// The same bits with all passes, without each of them, and without any. Returns the run with all.
-Ran check(std::span<const HostArray> inputs, const Builder& build) {
-  const RuntimeOptions all = test::options();
-  const Ran expected = run(all, inputs, build);
-  const auto compare = [&](const RuntimeOptions& options) {
-    const Ran other = run(options, inputs, build);
-    for (size_t i = 0; i < expected.values.size(); ++i) {
-      const HostArray &a = expected.values[i], &b = other.values[i];
-      REQUIRE(a.size_bytes() == b.size_bytes());
-      CHECK(std::memcmp(a.data(), b.data(), a.size_bytes()) == 0);
-    }
-  };
-  for (const PassInfo& pass : planner_passes()) {
-    CAPTURE(std::string(pass.name));
-    RuntimeOptions options = all;
-    options.*pass.enabled = false;
-    compare(options);
-  }
-  RuntimeOptions none = all;
-  REQUIRE(set_passes(none, "-all").is_ok());
-  compare(none);
-  return expected;
-}
+using test::check;
+using test::Ran;
+using test::random_array;
 
 // Kernel counts are those of a lazy run on a backend that fuses, with all passes on.
 bool counts_hold() {
