@@ -268,28 +268,30 @@ class Supernet {
   void init(tn::Init& i) const { i.state("trained", {}, 0, TN_F64); }
 
  protected:
+  int64_t trained(const tn::Ctx& c) const {
+    tn::Session s(c, 0);
+    return static_cast<int64_t>(value(s.state("trained")));
+  }
+
   void train(tn::Ctx& c) const {
     const tn::Supernet net{c};
     const tn::Fit fit{c};
     const elastic::Sites sites(net);
     const auto& random = c.extension<tn_rng_api>(TN_EXT_RNG);
     const uint64_t key = random.key(c.raw, "highest");
-    int64_t done = 0;
-    {
-      tn::Session s(c, 0);
-      done = static_cast<int64_t>(value(s.state("trained")));
-    }
-    for (int64_t k = done; k < c.total_steps(); ++k) {
+    for (int64_t k = trained(c); k < c.total_steps(); ++k) {
       net.configure(sites.draw(c, random.split(key, static_cast<uint64_t>(k)), elastic::Bits::highest));
       const double loss = fit.train(k, 1);
-      if ((k + 1) % 100 == 0) {
-        c.report("train/loss", loss);
-        c.progress(k + 1, c.total_steps(), "steps");
+      if ((k + 1) % 100 != 0 && k + 1 != c.total_steps()) continue;
+      c.report("train/loss", loss);
+      c.progress(k + 1, c.total_steps(), "steps");
+      {
+        tn::Session s(c);
+        s.state("trained") = s.constant(static_cast<double>(k + 1), TN_F64);
+        s.run();
       }
+      if (c.extension<tn_session_api>(TN_EXT_SESSION).checkpoint(c.raw, 0)) throw tn::Error("the checkpoint could not be written");
     }
-    tn::Session s(c);
-    s.state("trained") = s.constant(static_cast<double>(c.total_steps()), TN_F64);
-    s.run();
   }
 
   double accuracy(tn::Ctx& c, const std::vector<int64_t>& form, const char* split) const {
@@ -310,42 +312,59 @@ class EqNet : public Supernet {
         bits_(s.integers("bits", "bit widths that are measured", {2, 3, 4, 8}).at_least(elastic::kMinBits).at_most(elastic::kMaxBits)),
         start_(s.flag("start", true, "measure before training, too")) {}
 
-  void run(tn::Ctx& c) const {
-    Figures start, end;
-    if (start_) start = measure(c);
+  void run(tn::Ctx& c) {
+    if (start_ && trained(c) == 0) before_ = measure(c);
     train(c);
-    end = measure(c);
-    for (const auto& [name, a] : end) {
-      c.report(("test/" + name).c_str(), a);
+    const Figures after = measure(c);
+    for (size_t i = 0; i < after.size(); ++i) {
+      const std::string name = name_of(i);
+      c.report(("test/" + name).c_str(), after[i]);
       if (!start_) continue;
-      c.report(("test/start_" + name).c_str(), start[name]);
-      c.report(("test/gain_" + name).c_str(), a - start[name]);
+      c.report(("test/start_" + name).c_str(), before_.at(i));
+      c.report(("test/gain_" + name).c_str(), after[i] - before_.at(i));
     }
   }
 
+  // What was measured before training.
+  static constexpr uint32_t version = 1;
+  void save(tn::Bytes& b) const {
+    b.put(static_cast<uint64_t>(before_.size()));
+    for (const double v : before_) b.put(v);
+  }
+  void load(tn::Bytes& b, uint32_t stored) {
+    if (stored != version) throw tn::Error("stored state has the unknown version " + std::to_string(stored));
+    Figures before;
+    for (uint64_t n = b.get<uint64_t>(); n > 0; --n) before.push_back(b.get<double>());
+    if (!before.empty() && before.size() != 3 * bits_.size()) throw tn::Error("stored state is of other bit widths");
+    before_ = std::move(before);
+  }
+
  private:
-  using Figures = std::map<std::string, double>;
+  using Figures = std::vector<double>;  // for each of bits_: mean and worst of the styles, and the static one
+
+  std::string name_of(size_t i) const {
+    constexpr const char* kinds[] = {"mean_", "worst_", "static_"};
+    return kinds[i % 3] + std::to_string(bits_[i / 3]) + "_bits";
+  }
 
   Figures measure(tn::Ctx& c) const {
     const elastic::Sites sites(tn::Supernet{c});
     Figures out;
     for (const int64_t bits : bits_) {
-      const std::string suffix = "_" + std::to_string(bits) + "_bits";
       double sum = 0, worst = 1;
       for (const Style& style : Style::all()) {
         const double a = accuracy(c, sites.of(style, bits), "test");
         sum += a;
         worst = std::fmin(worst, a);
       }
-      out["mean" + suffix] = sum / 8;
-      out["worst" + suffix] = worst;
-      out["static" + suffix] = accuracy(c, sites.of(style_, bits), "test");
+      out.insert(out.end(), {sum / 8, worst, accuracy(c, sites.of(style_, bits), "test")});
     }
     return out;
   }
 
   std::vector<int64_t> bits_;
   bool start_;
+  Figures before_;
 };
 
 class EqNetSearch : public Supernet {
