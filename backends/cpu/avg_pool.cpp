@@ -1,7 +1,8 @@
-// Average pooling and its derivative on oneDNN; f32 and bf16. oneDNN's vectors run over channels: where there are few, windows
-// side by side are added up here, row by row.
+// Average pooling and its derivative on oneDNN; f32 and bf16. oneDNN's vectors run over channels: where there
+// are few, windows side by side are added up here, row by row.
 #include "backends/cpu/dnnl_call.h"
 #include "backends/cpu/parallel.h"
+#include "core/tensor/channels_last.h"
 
 namespace tenon::cpu {
 namespace {
@@ -16,12 +17,15 @@ struct Problem {
   // Zeros of the padding count in the divisor, as in avg_pool2d/1.
   static constexpr dnnl::algorithm kAlgorithm = dnnl::algorithm::pooling_avg_include_padding;
 
-  Problem(const Attrs& attrs, DType t, const Shape& x_shape, const Shape& y_shape)
-      : x(dnnl_desc(Layout(TensorType{t, x_shape}))), y(dnnl_desc(Layout(TensorType{t, y_shape}))) {
+  Problem(const Attrs& attrs, DType t, const Shape& x_shape, const Shape& y_shape, bool last)
+      : x(image(t, x_shape, last)), y(image(t, y_shape, last)) {
     const auto k = attrs.ints("kernel"), s = attrs.ints("stride"), p = attrs.ints("padding");
     kernel = {k[0], k[1]};
     stride = s.empty() ? kernel : memory::dims{s[0], s[1]};
     if (!p.empty()) padding = {p[0], p[1]};
+  }
+  static memory::desc image(DType t, const Shape& s, bool last) {
+    return dnnl_desc({t, s, last ? channels_last_strides(s) : s.strides()});
   }
   dnnl::pooling_forward::primitive_desc forward(Context& context) const {
     return {dnnl_state(context).engine,
@@ -39,7 +43,8 @@ struct Problem {
 };
 
 bool usable(const Piece& piece) {
-  return dnnl_type(piece.inputs[0].dtype) && inputs_contiguous(piece) && piece.inputs[0].numel() > 0;
+  return dnnl_type(piece.inputs[0].dtype) && piece.inputs[0].numel() > 0 &&
+         (inputs_contiguous(piece) || all_channels_last(piece));
 }
 
 class SideBySide final : public Kernel {
@@ -78,8 +83,9 @@ std::unique_ptr<Kernel> make_avg_pool(Context& context, const Piece& piece) {
   if (!usable(piece)) return nullptr;
   const Layout& x = piece.inputs[0];
   const Shape& y = piece.output_type(0).shape;
-  const Problem p(piece.nodes[0].attrs, x.dtype, x.shape, y);
-  if (x.dtype == DType::f32 && x.shape[1] < SideBySide::kChannels && p.kernel == p.stride && p.padding == memory::dims{0, 0})
+  const Problem p(piece.nodes[0].attrs, x.dtype, x.shape, y, all_channels_last(piece));
+  if (x.dtype == DType::f32 && x.shape[1] < SideBySide::kChannels && p.kernel == p.stride &&
+      p.padding == memory::dims{0, 0})
     return std::make_unique<SideBySide>(context, x.shape, y, p.kernel[0], p.kernel[1]);
   return decline_on_error([&]() -> std::unique_ptr<Kernel> {
     const auto pd = p.forward(context);
@@ -96,7 +102,8 @@ std::unique_ptr<Kernel> make_avg_pool(Context& context, const Piece& piece) {
 std::unique_ptr<Kernel> make_avg_pool_grad(Context& context, const Piece& piece) {
   if (!usable(piece)) return nullptr;
   const Layout& dy = piece.inputs[0];
-  const Problem p(piece.nodes[0].attrs, dy.dtype, piece.output_type(0).shape, dy.shape);
+  const Problem p(piece.nodes[0].attrs, dy.dtype, piece.output_type(0).shape, dy.shape,
+                  all_channels_last(piece));
   return decline_on_error([&]() -> std::unique_ptr<Kernel> {
     const dnnl::pooling_backward::primitive_desc pd(dnnl_state(context).engine, Problem::kAlgorithm, p.x, p.y,
                                                     p.stride, p.kernel, Problem::kDense, p.padding, p.padding,
@@ -110,12 +117,25 @@ std::unique_ptr<Kernel> make_avg_pool_grad(Context& context, const Piece& piece)
   });
 }
 
+ChannelsLast layout_of(Context& context, const Piece& piece) {
+  const bool dnnl = piece.inputs[0].shape[1] >= SideBySide::kChannels && make_avg_pool(context, piece);
+  return dnnl ? ChannelsLast::keeps : ChannelsLast::never;
+}
+
+// Where windows overlap, oneDNN adds their gradients up in an order that depends on the layout.
+ChannelsLast layout_of_grad(Context& context, const Piece& piece) {
+  const TensorType& x = piece.output_type(0);
+  const Problem p(piece.nodes[0].attrs, x.dtype, x.shape, piece.inputs[0].shape, false);
+  const bool apart = p.kernel[0] <= p.stride[0] && p.kernel[1] <= p.stride[1];
+  return apart && make_avg_pool_grad(context, piece) ? ChannelsLast::keeps : ChannelsLast::never;
+}
+
 }  // namespace
 
 std::span<const KernelEntry> avg_pool_kernels() {
   static constexpr KernelEntry entries[] = {
-      {"avg_pool2d/1", make_avg_pool, all_contiguous},
-      {"avg_pool2d_grad/1", make_avg_pool_grad, all_contiguous},
+      {"avg_pool2d/1", make_avg_pool, all_contiguous, layout_of},
+      {"avg_pool2d_grad/1", make_avg_pool_grad, all_contiguous, layout_of_grad},
   };
   return entries;
 }

@@ -55,7 +55,7 @@ class DnnlCall {
   std::vector<dnnl_exec_arg_t> args_;
 };
 
-// A kernel that is one primitive, whose tensors all lie row-major.
+// A kernel that is one primitive, which takes all tensors as they lie.
 class DnnlKernel final : public Kernel {
  public:
   DnnlKernel(Context& context, std::string_view name, const Piece& piece, dnnl::primitive primitive,

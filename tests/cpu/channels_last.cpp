@@ -142,5 +142,22 @@ TEST_CASE_METHOD(Fixture,
   }
 }
 
+TEST_CASE_METHOD(Fixture, "average pooling has the same bits in either layout") {
+  CAPTURE(seed);
+  for (int trial = 0; trial < 24; ++trial) {
+    const int64_t k = pick(1, 3), s = pick(1, 3), p = pick(0, k / 2);
+    const Shape x{pick(1, 4), pick(2, 60), pick(k, 14), pick(k, 40)};
+    const Shape y{x[0], x[1], (x[2] + 2 * p - k) / s + 1, (x[3] + 2 * p - k) / s + 1};
+    const auto attrs = [&] { return AttrList().ints(Dims{k, k}).ints(Dims{s, s}).ints(Dims{p, p}); };
+    for (const DType t : {DType::f32, DType::bf16}) {
+      if (x[1] >= 16)
+        check(*backend, "avg_pool2d/1", {random.tensor(t, x, -2, 2)}, attrs(), ChannelsLast::keeps);
+      if (k <= s)
+        check(*backend, "avg_pool2d_grad/1", {random.tensor(t, y, -2, 2)}, attrs().ints(x),
+              ChannelsLast::keeps);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace tenon::test
