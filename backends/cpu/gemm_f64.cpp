@@ -1,5 +1,7 @@
 #include "backends/cpu/gemm_f64.h"
 
+#include <algorithm>
+
 #include "backends/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -65,6 +67,21 @@ void dots(const double* a, int64_t stride, const double* x, int64_t rows, int64_
   for (int64_t r = 0; r < rows; ++r) y[r] = dot(a + r * stride, x, depth);
 }
 
+// Rows [r, r + lanes), or the first n of them: four sums that take turns, as in dot.
+void few_columns(const double* a, int64_t stride, const double* x, int64_t n, int64_t depth, double* y) {
+  const D d;
+  const auto some = hn::FirstN(d, static_cast<size_t>(n));
+  V sums[kParts];
+  for (V& s : sums) s = hn::Zero(d);
+  int64_t k = 0;
+  for (; k + kParts <= depth; k += kParts)
+#pragma GCC unroll 4
+    for (int p = 0; p < kParts; ++p) sums[p] = hn::MulAdd(hn::MaskedLoad(some, d, a + (k + p) * stride), hn::Set(d, x[k + p]), sums[p]);
+  for (; k < depth; ++k) sums[0] = hn::MulAdd(hn::MaskedLoad(some, d, a + k * stride), hn::Set(d, x[k]), sums[0]);
+  const V sum = hn::Add(hn::Add(sums[0], sums[1]), hn::Add(sums[2], sums[3]));
+  hn::BlendedStore(sum, some, d, y);
+}
+
 // A block of rows stays in registers while all columns go by.
 void columns(const double* a, int64_t stride, const double* x, int64_t rows, int64_t depth, double* y) {
   const D d;
@@ -80,11 +97,7 @@ void columns(const double* a, int64_t stride, const double* x, int64_t rows, int
     }
     for (int p = 0; p < kParts; ++p) hn::StoreU(sums[p], d, y + r + p * lanes);
   }
-  for (; r < rows; ++r) {
-    double sum = 0;
-    for (int64_t k = 0; k < depth; ++k) sum += a[k * stride + r] * x[k];
-    y[r] = sum;
-  }
+  for (; r < rows; r += lanes) few_columns(a + r, stride, x, std::min(lanes, rows - r), depth, y + r);
 }
 
 }  // namespace

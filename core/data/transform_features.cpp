@@ -54,9 +54,16 @@ class PerFeature : public ColumnTransform {
     if (static_cast<size_t>(l.count) != shift_.size())
       return fail("has " + std::to_string(l.count) + " features here, " + std::to_string(shift_.size()) +
                   " where it was fitted");
-    *x = map_elements(*x, real_type(x->dtype()), [&](double v, size_t e) {
-      const size_t f = l.feature(e);
-      return (v - shift_[f]) / divide_[f] + add_;
+    // Elements come in order, so that the feature need not be divided out of each one's number.
+    size_t f = 0;
+    int64_t left = l.inner;
+    *x = map_elements(*x, real_type(x->dtype()), [&](double v, size_t) {
+      const double y = (v - shift_[f]) / divide_[f] + add_;
+      if (--left == 0) {
+        left = l.inner;
+        if (++f == shift_.size()) f = 0;
+      }
+      return y;
     });
     return Status::ok();
   }

@@ -39,8 +39,17 @@ struct Walk {
   Strides outer_strides, inner_strides;
   Walk(const Layout& x, const Axes& axes) {
     for (int i = 0; i < x.shape.rank(); ++i) {
-      (axes.contains(i) ? inner : outer).push_back(x.shape[i]);
-      (axes.contains(i) ? inner_strides : outer_strides).push_back(x.strides[i]);
+      if (!axes.contains(i)) {
+        outer.push_back(x.shape[i]);
+        outer_strides.push_back(x.strides[i]);
+      } else if (const int last = inner.rank() - 1; last >= 0 && (x.shape[i] == 1 || inner_strides[last] == x.strides[i] * x.shape[i])) {
+        if (x.shape[i] == 1) continue;
+        inner[last] *= x.shape[i];  // one loop over both
+        inner_strides[last] = x.strides[i];
+      } else {
+        inner.push_back(x.shape[i]);
+        inner_strides.push_back(x.strides[i]);
+      }
     }
   }
   // Calls f(offset) for the elements that are reduced together with the one at `base`.
