@@ -83,9 +83,10 @@ Status plain_softmax_grad(const KernelArgs& a) {
                      [&](int64_t oy, int64_t od, int64_t ox) {
                        const T *p = y.as<T>() + oy, *d = dy.as<T>() + od;
                        T* out = dx.as<T>() + ox;
-                       A sum = 0;
+                       double exact = 0;  // long rows of like numbers lose digits in f32, always the same way
                        for (int64_t i = 0; i < n; ++i)
-                         sum += kLog ? load(d[i * sd]) : load(d[i * sd]) * load(p[i * sy]);
+                         exact += kLog ? load(d[i * sd]) : load(d[i * sd]) * load(p[i * sy]);
+                       const A sum = static_cast<A>(exact);
                        for (int64_t i = 0; i < n; ++i) {
                          const A di = load(d[i * sd]), yi = load(p[i * sy]);
                          out[i * sx] = store<T>(kLog ? di - std::exp(yi) * sum : yi * (di - sum));
