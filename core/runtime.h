@@ -30,6 +30,7 @@ struct RuntimeOptions {
   bool pass_rows = true;
   bool pass_layout = true;
   bool pass_joins = true;
+  bool pass_widen = true;
   bool pass_inplace = true;
   bool pass_native = true;
 };

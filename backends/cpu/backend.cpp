@@ -58,6 +58,7 @@ class CpuBackend final : public Backend {
                                        : nullptr)
       return entry->wants_contiguous ? entry->wants_contiguous(piece) : 0;
     if (piece.nodes[0].op == "matmul/1") return biased_matmul_wants_contiguous(piece);
+    if (const uint32_t mask = widened_fold_wants_contiguous(piece)) return mask;
     return is_tile_op(piece.nodes[0].op, first_dtype(piece.nodes[0], piece)) ? tile_wants_contiguous(piece)
                                                                              : 0;
   }
@@ -76,6 +77,7 @@ class CpuBackend final : public Backend {
         if (std::unique_ptr<Kernel> kernel = entry->make(context_, piece)) return kernel;
     if (piece.nodes.size() > 1 && piece.nodes[0].op == "matmul/1")
       if (std::unique_ptr<Kernel> kernel = make_biased_matmul(context_, piece)) return kernel;
+    if (std::unique_ptr<Kernel> kernel = make_widened_fold(context_, piece)) return kernel;
     if (std::unique_ptr<Kernel> kernel = make_tile_kernel(context_, piece)) return kernel;
     if (piece.nodes.size() > 1 || !inputs_in_order(piece.nodes[0])) return make_sequence_kernel(*this, piece);
     if (!piece.nodes[0].plain)

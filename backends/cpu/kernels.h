@@ -66,6 +66,10 @@ std::unique_ptr<Kernel> make_matmul_f64(Context& context, const Piece& piece);
 std::unique_ptr<Kernel> make_biased_matmul(Context& context, const Piece& piece);
 uint32_t biased_matmul_wants_contiguous(const Piece& piece);
 
+// cast of bf16 to f32, and a fold of it along any axes; null to decline.
+std::unique_ptr<Kernel> make_widened_fold(Context& context, const Piece& piece);
+uint32_t widened_fold_wants_contiguous(const Piece& piece);
+
 // The op's plain kernel, for a piece of one node.
 std::unique_ptr<Kernel> make_plain_kernel(const Context& context, const Piece& piece);
 

@@ -1,4 +1,5 @@
-// matmul on oneDNN: batched, with broadcast batch dimensions and plain or transposed operands read in place.
+// matmul and mixed_matmul on oneDNN: batched, with broadcast batch dimensions and plain or transposed
+// operands read in place.
 #include "backends/cpu/dnnl_call.h"
 #include "backends/cpu/parallel.h"
 #include "backends/cpu/row_ops.h"
@@ -92,7 +93,7 @@ class DnnlMatmul final : public Kernel {
     if (bias) {
       Shape row(Dims::filled(p.c.shape.rank(), 1));
       row[row.rank() - 1] = p.c.shape.back();
-      bias_desc = dnnl_desc(Layout(TensorType{p.c.dtype, row}));
+      bias_desc = dnnl_desc(Layout(TensorType{DType::f32, row}));
     }
     const dnnl::matmul::primitive_desc pd(dnnl_state(context).engine, a, b, bias_desc, c, dnnl_attributes());
     // The reference implementation is there for every type, and slow.
@@ -127,23 +128,27 @@ class DnnlMatmul final : public Kernel {
 bool fills_memory(const Layout& l) {
   int64_t last = 0;
   for (int i = 0; i < l.shape.rank(); ++i) {
-    if (l.strides[i] < 0) return false;
+    if (l.shape[i] > 1 && l.strides[i] < 0) return false;
     last += (l.shape[i] - 1) * l.strides[i];
   }
   return last + 1 == l.numel();
 }
 
 // bf16 on machines where oneDNN has no code for it: operands are widened to f32 as they lie, the product is
-// rounded.
+// rounded if it is to be bf16.
 class WidenedMatmul final : public Kernel {
  public:
-  WidenedMatmul(Context& context, Problem p)
-      : context_(context), a_(p.a.numel()), b_(p.b.numel()), c_(p.c.numel()) {
+  WidenedMatmul(Context& context, Problem p, bool bias = false)
+      : context_(context),
+        a_(p.a.numel()),
+        b_(p.b.numel()),
+        c_(p.c.numel()),
+        rounds_(p.c.dtype == DType::bf16) {
     p.a.dtype = p.b.dtype = p.c.dtype = DType::f32;
-    product_ = std::make_unique<DnnlMatmul>(context, p);
+    product_ = std::make_unique<DnnlMatmul>(context, p, bias);
     at_b_ = align64(static_cast<size_t>(a_) * sizeof(float));
     at_c_ = at_b_ + align64(static_cast<size_t>(b_) * sizeof(float));
-    inner_ = at_c_ + align64(static_cast<size_t>(c_) * sizeof(float));
+    inner_ = at_c_ + (rounds_ ? align64(static_cast<size_t>(c_) * sizeof(float)) : 0);
   }
   Status run(std::span<void* const> in, std::span<void* const> out, void* scratch) override {
     std::byte* const base = static_cast<std::byte*>(scratch);
@@ -156,8 +161,10 @@ class WidenedMatmul final : public Kernel {
     };
     widen(in[0], a_, floats(0));
     widen(in[1], b_, floats(at_b_));
-    void *const operands[] = {floats(0), floats(at_b_)}, *const result[] = {floats(at_c_)};
-    TN_RETURN_IF_ERROR(product_->run(operands, result, base + inner_));
+    void *const operands[] = {floats(0), floats(at_b_), in.back()}, *const result[] = {rounds_ ? floats(at_c_)
+                                                                                               : out[0]};
+    TN_RETURN_IF_ERROR(product_->run(std::span(operands, in.size()), result, base + inner_));
+    if (!rounds_) return Status::ok();
     parallel_for(context_.threads, c_, kMovedGrain, [&](int64_t begin, int64_t end) {
       row_ops().shrink(floats(at_c_) + begin, static_cast<size_t>(end - begin),
                        static_cast<bf16*>(out[0]) + begin);
@@ -170,6 +177,7 @@ class WidenedMatmul final : public Kernel {
  private:
   Context& context_;
   int64_t a_, b_, c_;  // elements
+  bool rounds_;
   std::unique_ptr<DnnlMatmul> product_;
   size_t at_b_ = 0, at_c_ = 0, inner_ = 0;
 };
@@ -228,6 +236,19 @@ std::unique_ptr<Kernel> make_matmul(Context& context, const Piece& piece) {
   return kernel;
 }
 
+std::unique_ptr<Kernel> make_mixed_matmul(Context& context, const Piece& piece) {
+  if (piece.inputs[0].dtype != DType::bf16 || piece.inputs[1].dtype != DType::bf16 ||
+      biased_matmul_wants_contiguous(piece))
+    return nullptr;
+  const std::optional<Problem> p = problem_of(piece);
+  if (!p) return nullptr;
+  const bool bias = piece.inputs.size() == 3;
+  std::unique_ptr<Kernel> kernel =
+      decline_on_error([&] { return std::make_unique<DnnlMatmul>(context, *p, bias); });
+  if (!kernel) kernel = decline_on_error([&] { return std::make_unique<WidenedMatmul>(context, *p, bias); });
+  return kernel;
+}
+
 }  // namespace
 
 uint32_t biased_matmul_wants_contiguous(const Piece& piece) {
@@ -248,7 +269,10 @@ std::unique_ptr<Kernel> make_biased_matmul(Context& context, const Piece& piece)
 }
 
 std::span<const KernelEntry> matmul_kernels() {
-  static constexpr KernelEntry entries[] = {{"matmul/1", make_matmul, matmul_wants_contiguous}};
+  static constexpr KernelEntry entries[] = {
+      {"matmul/1", make_matmul, matmul_wants_contiguous},
+      {"mixed_matmul/1", make_mixed_matmul, biased_matmul_wants_contiguous},
+  };
   return entries;
 }
 

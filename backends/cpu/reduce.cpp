@@ -1,6 +1,7 @@
 // Sums, means, maxima, minima and logsumexp over any axes of a tensor whose last kept or last reduced axis is
-// contiguous. f32 and bf16, accumulated in f32. How a sum is split into parts depends on the shape alone, so
-// that the result is the same for any number of threads.
+// contiguous. f32 and bf16, accumulated in f32; a cast of bf16 to f32 before the fold is part of it. How a
+// sum is split into parts depends on the shape alone, so that the result is the same for any number of
+// threads.
 #include "backends/cpu/channel_ops.h"
 #include "backends/cpu/row_fold.h"
 #include "backends/cpu/rows.h"
@@ -14,7 +15,7 @@ using Fold = RowFold;
 
 // The tensor as alternating kept and reduced dimensions.
 struct Problem {
-  DType dtype = DType::f32;
+  DType dtype = DType::f32, result = DType::f32;
   Shape kept, reduced;  // the last of one of them is `row`, apart
   Strides kept_strides, reduced_strides;
   int64_t row = 1;
@@ -35,7 +36,7 @@ int64_t offset_of(int64_t i, const Shape& shape, const Strides& strides) {
 
 std::vector<bool> reduced_axes(const Piece& piece) {
   const int rank = piece.inputs[0].shape.rank();
-  const auto axes = piece.nodes[0].attrs.ints("axes");
+  const auto axes = piece.nodes.back().attrs.ints("axes");
   std::vector<bool> reduced(static_cast<size_t>(rank), axes.empty());
   for (const int64_t a : axes) reduced[static_cast<size_t>(a < 0 ? a + rank : a)] = true;
   return reduced;
@@ -62,6 +63,7 @@ std::optional<Problem> analyse(const Piece& piece, const Layout& in) {
   }
   Problem p;
   p.dtype = in.dtype;
+  p.result = piece.output_type(0).dtype;
   if (!dims.empty() && dims.back().stride != 1) return std::nullopt;
   if (!dims.empty()) {
     p.row = dims.back().size;
@@ -109,7 +111,7 @@ class Reduce final : public Kernel {
               if (splits_ > 1)
                 *part = v;
               else
-                write_element(p_.dtype, out[0], o, v * scale_);
+                write_element(p_.result, out[0], o, v * scale_);
             } else {
               const int64_t c = chunk * kColumns, n = std::min(kColumns, p_.row - c);
               float* acc = splits_ > 1 ? part + c : buffer + kChunk;
@@ -203,7 +205,7 @@ class Reduce final : public Kernel {
   void store(float* v, int64_t n, int64_t at, void* out) const {
     const auto count = static_cast<size_t>(n);
     if (fold_ == Fold::mean) row_ops().scale(v, count, scale_, v);
-    if (p_.dtype == DType::bf16)
+    if (p_.result == DType::bf16)
       row_ops().shrink(v, count, static_cast<bf16*>(out) + at);
     else
       std::memcpy(static_cast<float*>(out) + at, v, count * sizeof(float));
@@ -214,7 +216,7 @@ class Reduce final : public Kernel {
     if (p_.row_reduced) {
       float v = parts[0];
       for (int64_t s = 1; s < splits_; ++s) v = join(fold_, v, parts[s]);
-      write_element(p_.dtype, out, o, v * scale_);
+      write_element(p_.result, out, o, v * scale_);
       return;
     }
     for (int64_t s = 1; s < splits_; ++s) fold_to(parts + s * p_.row, static_cast<size_t>(p_.row), parts);
@@ -346,7 +348,30 @@ std::unique_ptr<Kernel> make(Context& context, const Piece& piece) {
   return std::make_unique<Reduce>(context, *p, kFold);
 }
 
+// The fold of a piece that is a cast of bf16 to f32 and a fold of it; null for others.
+const KernelEntry* widened_fold(const Piece& piece) {
+  const bool fits = piece.nodes.size() == 2 && piece.nodes[0].op == "cast/1" && piece.inputs.size() == 1 &&
+                    piece.inputs[0].dtype == DType::bf16 && piece.nodes[0].outputs[0].dtype == DType::f32 &&
+                    piece.nodes[1].inputs == std::vector<int>{~0} && piece.outputs.size() == 1 &&
+                    piece.outputs[0].node == 1;
+  if (!fits) return nullptr;
+  const std::span<const KernelEntry> folds = reduce_kernels();
+  const auto at = std::find_if(folds.begin(), folds.end(),
+                               [&](const KernelEntry& e) { return e.op == piece.nodes[1].op; });
+  return at == folds.end() ? nullptr : &*at;
+}
+
 }  // namespace
+
+uint32_t widened_fold_wants_contiguous(const Piece& piece) {
+  const KernelEntry* const fold = widened_fold(piece);
+  return fold ? fold->wants_contiguous(piece) : 0;
+}
+
+std::unique_ptr<Kernel> make_widened_fold(Context& context, const Piece& piece) {
+  const KernelEntry* const fold = widened_fold(piece);
+  return fold ? fold->make(context, piece) : nullptr;
+}
 
 std::span<const KernelEntry> reduce_kernels() {
   static constexpr KernelEntry entries[] = {

@@ -58,9 +58,7 @@ Layer linear(int64_t units, LinearOptions o) {
                   b.parameter("bias", {units}, bias_start(o.init, o.bias_init, n), Kind::bias));
             m->set_forward([w, bias](Context& c, std::span<const Tensor> x) {
               if (!c.mixed) return tenon::linear(x[0], c.parameter(*w), value_of(c, bias));
-              const Tensor y =
-                  c.product(tenon::linear(c.operand(x[0]), c.operand(c.parameter(*w)), Tensor{}));
-              return bias ? y + c.parameter(*bias) : y;
+              return c.product(tenon::mixed_linear(c.operand(x[0]), c.parameter(*w), value_of(c, bias)));
             });
             return m;
           }};

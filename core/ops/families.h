@@ -13,6 +13,7 @@ OpList reduce_ops();
 OpList shape_ops();
 OpList index_ops();
 OpList matmul_ops();
+OpList mixed_matmul_ops();
 OpList conv_ops();
 OpList norm_ops();
 OpList softmax_ops();

@@ -1,6 +1,4 @@
 // matmul/1: batched matrix products with broadcast batch dimensions.
-//   C = op(A) op(B): dA = dC op(B)^T, dB = op(A)^T dC, transposed when the operand is, summed over broadcast
-//   axes.
 #include "core/ops/matmul.h"
 
 #include <algorithm>
@@ -9,7 +7,8 @@
 #include "core/ops/dense.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/families.h"
-#include "core/ops/reduce.h"
+#include "core/ops/matmul_gradients.h"
+#include "core/ops/mixed_matmul.h"
 #include "core/ops/sample_values.h"
 #include "core/ops/shape.h"
 
@@ -147,20 +146,7 @@ Status plain_matmul(const KernelArgs& a) {
 }
 
 void vjp_matmul(VjpArgs& args) {
-  const Tensor a = args.in[0], b = args.in[1], dc = args.cotangents[0];
-  const bool ta = args.attrs.flag("transpose_a"), tb = args.attrs.flag("transpose_b");
-  const Shape a_shape = a.shape(), b_shape = b.shape();
-  if (args.needed[0]) {
-    const Tensor da = ta ? matmul(b, dc, tb, true) : matmul(dc, b, false, !tb);
-    args.grads[0] = sum_to(da, a_shape);
-  }
-  if (args.needed[1]) {
-    // One matrix for a whole batch: a single product sums over the batch, too.
-    const bool shared = b_shape.rank() == 2 && a_shape.rank() > 2 && !ta && a_shape.numel() > 0;
-    const Tensor l = shared ? reshape(a, {-1, a_shape.back()}) : a;
-    const Tensor r = shared ? reshape(dc, {-1, b_shape[tb ? 0 : 1]}) : dc;
-    args.grads[1] = sum_to(tb ? matmul(r, l, true, ta) : matmul(l, r, !ta, false), b_shape);
-  }
+  operand_gradients(args, [](Tensor l, Tensor r, bool tl, bool tr, DType) { return matmul(l, r, tl, tr); });
 }
 
 std::vector<Sample> matmul_samples() {
@@ -190,7 +176,11 @@ Tensor matmul(Tensor a, Tensor b, bool transpose_a, bool transpose_b) {
   return a.graph().apply(kMatmul, {a, b}, AttrList().i(transpose_a).i(transpose_b));
 }
 
-Tensor linear(Tensor x, Tensor w, Tensor b) {
+namespace {
+
+// x: [.., I]  w: [O, I]  ->  [.., O]: product(x, w) is x w^T of two matrices, one for all leading dimensions.
+template <class Product>
+Tensor apply_to_rows(Tensor x, Tensor w, Product&& product) {
   if (!x.valid() || !w.valid()) return {};
   Shape out = x.shape();
   if (out.rank() == 0 || w.rank() != 2 || out.back() != w.dim(1)) {
@@ -198,16 +188,26 @@ Tensor linear(Tensor x, Tensor w, Tensor b) {
                            to_string(w.shape()) + "; its last dimension must be the weight's second"));
     return {};
   }
-  if (out.rank() == 2) {
-    const Tensor y = matmul(x, w, false, true);
-    return b.valid() ? add(y, b) : y;
-  }
+  if (out.rank() == 2) return product(x, w);
   out[out.rank() - 1] = w.dim(0);
   const int64_t features = w.dim(1);
   int64_t rows = 1;
   for (int i = 0; i + 1 < out.rank(); ++i) rows *= out[i];
-  Tensor y = reshape(matmul(reshape(x, {rows, features}), w, false, true), out);
+  return reshape(product(reshape(x, {rows, features}), w), out);
+}
+
+}  // namespace
+
+Tensor linear(Tensor x, Tensor w, Tensor b) {
+  const Tensor y = apply_to_rows(x, w, [](Tensor rows, Tensor m) { return matmul(rows, m, false, true); });
   return b.valid() ? add(y, b) : y;
+}
+
+Tensor mixed_linear(Tensor x, Tensor w, Tensor b) {
+  return apply_to_rows(x, w, [&](Tensor rows, Tensor m) {
+    const DType result = rows.dtype() == DType::bf16 ? DType::bf16 : DType::f32;
+    return mixed_matmul(rows, m, b, {.transpose_b = true, .result = result});
+  });
 }
 
 OpList matmul_ops() {

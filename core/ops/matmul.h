@@ -13,5 +13,7 @@ Tensor matmul(Tensor a, Tensor b, bool transpose_a = false, bool transpose_b = f
 // x: [.., I]  w: [O, I]  b: [O] or null  ->  [.., O]: x w^T + b, one matrix product for all leading
 // dimensions.
 Tensor linear(Tensor x, Tensor w, Tensor b = {});
+// The same in mixed precision (core/ops/mixed_matmul.h), of x's dtype.
+Tensor mixed_linear(Tensor x, Tensor w, Tensor b = {});
 
 }  // namespace tenon

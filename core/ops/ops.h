@@ -8,6 +8,7 @@
 #include "core/ops/index.h"
 #include "core/ops/linalg.h"
 #include "core/ops/matmul.h"
+#include "core/ops/mixed_matmul.h"
 #include "core/ops/moe.h"
 #include "core/ops/norm.h"
 #include "core/ops/pool.h"

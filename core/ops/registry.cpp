@@ -13,8 +13,9 @@ std::span<const OpDef* const> all_ops() {
   static const auto& ops = *[] {
     auto* list = new std::vector<const OpDef*>;
     std::vector<const OpDef*>& v = *list;
-    for (auto family : {elementwise_ops(), reduce_ops(), shape_ops(), index_ops(), matmul_ops(), conv_ops(), norm_ops(),
-                        softmax_ops(), attention_ops(), sort_ops(), moe_ops(), linalg_ops(), random_ops()})
+    for (auto family : {elementwise_ops(), reduce_ops(), shape_ops(), index_ops(), matmul_ops(),
+                        mixed_matmul_ops(), conv_ops(), norm_ops(), softmax_ops(), attention_ops(),
+                        sort_ops(), moe_ops(), linalg_ops(), random_ops()})
       v.insert(v.end(), family.begin(), family.end());
     std::sort(v.begin(), v.end(), [](const OpDef* a, const OpDef* b) { return a->id < b->id; });
     return list;

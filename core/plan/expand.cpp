@@ -1,5 +1,6 @@
-// Ops that are worth more as element-wise ops, which fuse with what reads them: one_hot is the comparison of
-// the numbers of the places with the given one. Every bit stays.
+// Ops that are worth more as several. one_hot is the comparison of the numbers of the places with the given
+// one, which fuses with what reads it. The rounding of a mixed product's operands is casts, which fuse with
+// what makes an operand and are done once for all products that read it. Every bit stays.
 #include "core/plan/program.h"
 
 namespace tenon {
@@ -9,14 +10,16 @@ class Expander {
  public:
   explicit Expander(Program& p) : p_(p) {}
 
-  void run() {
+  void run(bool one_hots) {
     std::vector<Program::Node> old;
     old.swap(p_.nodes);
     for (Program::Node& n : old) {
-      if (n.op->id == "one_hot/1")
+      if (one_hots && n.op->id == "one_hot/1") {
         one_hot(n);
-      else
-        append(std::move(n));
+        continue;
+      }
+      if (n.op->id == "mixed_matmul/1") round_operands(n);
+      append(std::move(n));
     }
   }
 
@@ -51,11 +54,18 @@ class Expander {
     append(node("cast/1", AttrList().i(static_cast<int64_t>(out.dtype)), {same}, n.out[0]));
   }
 
+  void round_operands(Program::Node& n) {
+    for (size_t i = 0; i < 2; ++i)
+      if (type(n.in[i]).dtype == DType::f32)
+        n.in[i] = append("cast/1", AttrList().i(static_cast<int64_t>(DType::bf16)), {n.in[i]},
+                         {DType::bf16, type(n.in[i]).shape});
+  }
+
   Program& p_;
 };
 
 }  // namespace
 
-void expand(Program& p) { Expander(p).run(); }
+void expand(Program& p, bool one_hots) { Expander(p).run(one_hots); }
 
 }  // namespace tenon

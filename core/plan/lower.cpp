@@ -20,12 +20,13 @@ class Lowering {
 
   Result<std::shared_ptr<Plan>> run(std::span<const uint32_t> roots) {
     program_ = Program::extract(graph_, roots, updates_);
-    if (options_.pass_expand) expand(program_);
+    expand(program_, options_.pass_expand);
     if (options_.pass_cse) eliminate_common_subexpressions(program_);
     if (options_.pass_simplify) simplify(program_, graph_);
     if (options_.pass_simplify) join_slice_gradients(program_);
     if (options_.pass_epilogue) add_bias_to_products(program_, backend_);
     if (options_.pass_fuse) fuse(program_, backend_, options_.pass_rows, options_.pass_joins);
+    if (options_.pass_widen) widen_where_read(program_, backend_);
     place_leaves();
     TN_ASSIGN(const auto pieces, schedule(program_));
     for (const std::vector<int>& piece : pieces) TN_RETURN_IF_ERROR(emit(piece));

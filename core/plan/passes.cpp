@@ -17,9 +17,11 @@ std::span<const PassInfo> planner_passes() {
       {"rows", &RuntimeOptions::pass_rows, "folds along rows become part of such pieces"},
       {"joins", &RuntimeOptions::pass_joins, "vectors joined for one piece are read part by part"},
       {"layout", &RuntimeOptions::pass_layout, "images stay channels-last between convolutions"},
+      {"widen", &RuntimeOptions::pass_widen, "narrow values are widened by each piece that reads them"},
       {"inplace", &RuntimeOptions::pass_inplace,
        "results take the memory of inputs that end, updates are written through"},
-      {"native", &RuntimeOptions::pass_native, "fused pieces become machine code where the processor has AVX-512"},
+      {"native", &RuntimeOptions::pass_native,
+       "fused pieces become machine code where the processor has AVX-512"},
   };
   return passes;
 }

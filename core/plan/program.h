@@ -47,13 +47,20 @@ struct Program {
 };
 
 // Passes. Each keeps every root's bits.
-void expand(Program& p);
+// Mixed products' operands are rounded by casts of their own; with `one_hots`, these become comparisons.
+void expand(Program& p, bool one_hots);
 void eliminate_common_subexpressions(Program& p);
 void simplify(Program& p, const Graph& g);
 void join_slice_gradients(Program& p);
 void add_bias_to_products(Program& p, const Backend& backend);
 // `rows`: with folds along rows; `joins`: reading joined vectors part by part.
 void fuse(Program& p, const Backend& backend, bool rows, bool joins);
+void widen_where_read(Program& p, const Backend& backend);
+
+// Whether every value of the first type is one of the second, a larger one.
+inline bool widens(DType from, DType to) {
+  return is_floating(from) && is_floating(to) && size_of(from) < size_of(to);
+}
 
 // Nodes that run as one piece (ascending), in an order in which everything is computed before it is read. Error: pieces
 // wait for each other.

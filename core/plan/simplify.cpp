@@ -1,5 +1,5 @@
-// Algebra that is exact in floating point, bit for bit: x*1, x/1, x-0, -(-x), and conversions to the same
-// type. (x+0 is not: it turns -0 into +0.)
+// Algebra that is exact in floating point, bit for bit: x*1, x/1, x-0, -(-x), conversions to the same type,
+// and to a wider one and back. (x+0 is not: it turns -0 into +0.)
 #include "core/plan/program.h"
 
 namespace tenon {
@@ -48,7 +48,15 @@ void simplify(Program& p, const Graph& g) {
         to = p.nodes[static_cast<size_t>(x.producer)].in[0];
     } else if (op == "cast/1" || op == "reshape/1" || op == "broadcast_to/1" || op == "stop_gradient/1" ||
                op == "custom_gradient/1") {
-      if (same(0)) to = n.in[0];
+      const Program::Value& x = p.values[static_cast<size_t>(n.in[0])];
+      if (same(0)) {
+        to = n.in[0];
+      } else if (op == "cast/1" && x.kind == Program::Kind::computed) {
+        const Program::Node& first = p.nodes[static_cast<size_t>(x.producer)];
+        if (first.op == n.op && p.values[static_cast<size_t>(first.in[0])].type == out &&
+            widens(out.dtype, x.type.dtype))
+          to = first.in[0];
+      }
     }
     if (to >= 0) forward[static_cast<size_t>(n.out[0])] = to;
   }

@@ -182,6 +182,41 @@ TEST_CASE("attention with dropout agrees with attention without on average") {
   CHECK(distance(values(g, m(eval, x)), values(g, m(train, x))) < 1e-5);
 }
 
+TEST_CASE("in mixed precision layers read bf16, and weights get gradients that are not rounded") {
+  auto rt = test::runtime();
+  const Model m = make(*rt, gpt({.layers = 2, .heads = 2, .width = 8, .vocab = 11, .context = 5}), kTokens);
+  HostArray tokens(DType::i64, {2, 5});
+  for (int64_t i = 0; i < 10; ++i) tokens.set(i, static_cast<double>(i * i % 11));
+  Graph g(*rt);
+  const auto step = [&](bool mixed) {
+    Context c(g, true);
+    c.mixed = mixed;
+    const Tensor logits = m(c, g.input(Array::from_host(rt->backend(), tokens).value()));
+    std::vector<Tensor> weights, out{logits};
+    for (const ParameterPtr& p : m.parameters) weights.push_back(c.parameter(*p));
+    for (const Tensor& t : grad(mean(square(logits)), weights)) out.push_back(t);
+    return out;
+  };
+  const std::vector<Tensor> full = step(false), mixed = step(true);
+  bool rounded_gradients = true;
+  for (size_t i = 0; i < full.size(); ++i) {
+    const std::vector<double> a = values(g, full[i]), b = values(g, mixed[i]);
+    double size = 0;
+    for (const double v : a) size = std::max(size, std::abs(v));
+    CHECK(mixed[i].dtype() == DType::f32);
+    CHECK(distance(a, b) <= 0.05 * size + 1e-6);
+    CHECK(distance(a, b) > 0);
+    for (const double v : b) {
+      const double narrow = static_cast<double>(static_cast<float>(bf16(static_cast<float>(v))));
+      if (i == 0)
+        CHECK(v == narrow);  // activations are rounded
+      else
+        rounded_gradients &= v == narrow;
+    }
+  }
+  CHECK_FALSE(rounded_gradients);
+}
+
 TEST_CASE("a mixture of experts equals its experts applied token by token") {
   auto rt = test::runtime();
   const Model m = make(

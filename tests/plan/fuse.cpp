@@ -174,6 +174,38 @@ TEST_CASE("a product adds its bias itself, with the bits of the sum") {
   }
 }
 
+TEST_CASE("a narrow value is widened where it is read, be it by a chain or a fold") {
+  std::mt19937 rng(8);
+  const HostArray in[] = {random_array(rng, {40, 200}), random_array(rng, {200})};
+  const Ran ran = check(in, [](Graph&, std::span<const Tensor> t) -> std::vector<Tensor> {
+    const Tensor narrow = cast(exp(t[0]), DType::bf16), wide = cast(narrow, DType::f32);
+    // A chain, one that is not joined with it by the matrix product between them, and folds along either
+    // axis.
+    const Tensor y = matmul(wide * t[1], t[0], false, true);
+    return {cast(wide, DType::bf16), sum(wide, {0}), reduce_max(wide, {1}), (wide + 1.0) * matmul(y, t[0]),
+            wide};
+  });
+  CHECK(ran.values[0].dtype() == DType::bf16);
+
+  const Ran kept = check(in, [](Graph&, std::span<const Tensor> t) -> std::vector<Tensor> {
+    const Tensor narrow = cast(exp(t[0]), DType::bf16);
+    return {narrow, sum(cast(narrow, DType::f32), {0})};
+  });
+  if (counts_hold() && test::runtime()->options().pass_widen) CHECK(kept.kernels == 2);
+}
+
+TEST_CASE("the operands of a mixed product are rounded once, and what is narrow already not at all") {
+  std::mt19937 rng(9);
+  const HostArray in[] = {random_array(rng, {40, 60}), random_array(rng, {30, 60}), random_array(rng, {30})};
+  const Ran ran = check(in, [](Graph&, std::span<const Tensor> t) -> std::vector<Tensor> {
+    const Tensor x = cast(t[0], DType::bf16);
+    const Tensor y = mixed_linear(x, t[1], t[2]), z = mixed_linear(cast(x, DType::f32), t[1]);
+    return {y, z};
+  });
+  // Two casts, two products.
+  if (counts_hold() && test::runtime()->options().pass_expand) CHECK(ran.kernels == 4);
+}
+
 TEST_CASE("a chain that goes around a product does not swallow what the product reads") {
   std::mt19937 rng(7);
   const HostArray in[] = {random_array(rng, {24, 24}), random_array(rng, {24, 24}), random_array(rng, {24})};

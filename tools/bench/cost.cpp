@@ -15,7 +15,7 @@ constexpr std::array kMoves{
     "transpose/1", "unsqueeze/1"};
 constexpr std::array kProducts{
     "attention/1",      "attention_grad/1",        "conv2d/1", "conv2d_input_grad/1", "conv2d_weight_grad/1",
-    "grouped_matmul/1", "grouped_matmul_weight/1", "matmul/1"};
+    "grouped_matmul/1", "grouped_matmul_weight/1", "matmul/1", "mixed_matmul/1"};
 
 template <size_t N>
 bool one_of(const std::array<const char*, N>& list, std::string_view op) {
@@ -36,7 +36,7 @@ double flops_of(const PieceNode& n, std::span<const Shape> in) {
   const std::string_view op = n.op;
   const Shape& out = n.outputs[0].shape;
   if (one_of(kMoves, op)) return 0;
-  if (op == "matmul/1") {
+  if (op == "matmul/1" || op == "mixed_matmul/1") {
     const Shape& a = in[0];
     const int64_t k = a.rank() == 0 ? 1 : a[a.rank() - (a.rank() > 1 && n.attrs.flag("transpose_a") ? 2 : 1)];
     return 2 * real(out.numel()) * real(k);
