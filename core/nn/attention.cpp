@@ -11,9 +11,11 @@
 namespace tenon::nn {
 namespace {
 
+bool drops_weights(const Context& c, double rate) { return c.train() && rate != 0; }
+
 // q, k, v: [B, H, T, D] -> [B, H, T, D]. With dropout of the weights the product is written out.
 Tensor attend(Context& c, Tensor q, Tensor k, Tensor v, bool causal, double rate) {
-  if (!c.train() || rate == 0) return scaled_dot_product_attention(q, k, v, {.causal = causal});
+  if (!drops_weights(c, rate)) return scaled_dot_product_attention(q, k, v, {.causal = causal});
   if (!q.valid()) return {};
   Tensor scores = matmul(q * (1 / std::sqrt(static_cast<double>(q.dim(-1)))), k, false, true);
   if (causal) {
@@ -47,8 +49,9 @@ Layer attention(AttentionOptions o) {
                             out = project("proj", width, o.output_init);
             if (!qkv || !out) return nullptr;
             m->set_forward([=](Context& c, std::span<const Tensor> in_x) -> Tensor {
-              const Tensor x = in_x[0], packed = (*qkv)(c, x);
-              if (!packed.valid()) return {};
+              const Tensor x = in_x[0], projected = (*qkv)(c, x);
+              if (!projected.valid()) return {};
+              const Tensor packed = drops_weights(c, o.dropout) ? projected : c.operand(projected);
               const int64_t batch = x.dim(0), length = x.dim(1);
               const auto head = [&](int64_t i) {  // part i of [B, T, 3C] -> [B, H, T, D]
                 const Tensor part = narrow(packed, 2, i * width, width);

@@ -45,10 +45,20 @@ Shape scores_shape(const Shape& q, const Shape& k) {
   return s;
 }
 
+// L and delta lie in exponents, where bf16's 8 bits would be an error of percents.
+DType statistics(DType t) { return t == DType::bf16 ? DType::f32 : t; }
+
 Status check(std::string_view op, const InferArgs& a, size_t mask) {
   const TensorType &q = a.in[0], &k = a.in[1], &v = a.in[2];
   TN_RETURN_IF_ERROR(want_floating(op, q));
-  TN_RETURN_IF_ERROR(want_same_dtype(op, a.in));
+  for (size_t i = 1; i < a.in.size(); ++i) {
+    const bool statistic = mask == kGradMask && (i == 3 || i == 4);
+    if (a.in[i].dtype == (statistic ? statistics(q.dtype) : q.dtype)) continue;
+    return invalid(
+        std::string(op) + ": mixes " + to_string(q) + " and " + to_string(a.in[i]) +
+        (statistic ? "; logsumexp and delta are " + std::string(name_of(statistics(q.dtype))) + " beside it"
+                   : "; cast one to the other's dtype"));
+  }
   const int r = q.shape.rank();
   bool fits = r >= 2 && k.shape.rank() == r && v.shape.rank() == r;
   for (int i = 0; fits && i + 2 < r; ++i) fits = q.shape[i] == k.shape[i] && q.shape[i] == v.shape[i];
@@ -74,7 +84,7 @@ Status infer_attention(const InferArgs& a) {
   Shape out = a.in[0].shape, lse = out;
   out[out.rank() - 1] = a.in[2].shape.back();
   lse.pop_back();
-  a.out = {{a.in[0].dtype, out}, {a.in[0].dtype, lse}};
+  a.out = {{a.in[0].dtype, out}, {statistics(a.in[0].dtype), lse}};
   return Status::ok();
 }
 
@@ -167,7 +177,8 @@ Status plain_attention(const KernelArgs& a) {
     using A = Arith<T>;
     Scores<T> scores(a, kMask);
     const Extents& e = scores.e;
-    const DenseResult<T> out(a.out[0]), lse(a.out[1]);
+    const DenseResult<T> out(a.out[0]);
+    const DenseResult<A> lse(a.out[1]);
     for (int64_t b = 0; b < e.batch; ++b)
       for (int64_t t = 0; t < e.t; ++t) {
         const A* x = scores.row(b, t);
@@ -195,7 +206,8 @@ Status plain_attention_grad(const KernelArgs& a) {
     using A = Arith<T>;
     Scores<T> scores(a, kGradMask);
     const Extents& e = scores.e;
-    const DenseView<T> lse(a.in[3]), delta(a.in[4]), dout(a.in[5]);
+    const DenseView<A> lse(a.in[3]), delta(a.in[4]);
+    const DenseView<T> dout(a.in[5]);
     const DenseResult<T> dq(a.out[0]), dk(a.out[1]), dv(a.out[2]);
     for (int64_t b = 0; b < e.batch; ++b)
       for (int64_t t = 0; t < e.t; ++t) {
@@ -216,7 +228,7 @@ Status plain_attention_grad(const KernelArgs& a) {
   });
 }
 
-// P and dS from (q, k, v, L, delta, dO, mask or null), written with public ops.
+// P and dS from (q, k, v, L, delta, dO, mask or null), all of L's dtype, written with public ops.
 struct Composed {
   Tensor p, ds;
 };
@@ -245,10 +257,14 @@ Composed compose(Tensor q, Tensor k, Tensor v, Tensor lse, Tensor delta, Tensor 
 void vjp_attention_grad(VjpArgs& a) {
   const bool causal = a.attrs.flag("causal");
   const double scale = scale_of(a.attrs, a.in[0].dim(-1));
-  vjp_of_composition(a, [&](std::span<const Tensor> in) -> std::vector<Tensor> {
+  vjp_of_composition(a, [&](std::span<const Tensor> given) -> std::vector<Tensor> {
+    const DType narrow = given[0].dtype();
+    std::vector<Tensor> in;
+    for (const Tensor& t : given) in.push_back(cast(t, statistics(narrow)));
     const Tensor mask = in.size() > kGradMask ? in[kGradMask] : Tensor();
     const auto [p, ds] = compose(in[0], in[1], in[2], in[3], in[4], in[5], mask, causal, scale);
-    return {matmul(ds, in[1]) * scale, matmul(ds, in[0], true) * scale, matmul(p, in[5], true)};
+    return {cast(matmul(ds, in[1]) * scale, narrow), cast(matmul(ds, in[0], true) * scale, narrow),
+            cast(matmul(p, in[5], true), narrow)};
   });
 }
 
@@ -299,7 +315,8 @@ void vjp_attention(VjpArgs& a) {
   const Tensor q = a.in[0], k = a.in[1], v = a.in[2], out = a.out[0], lse = a.out[1];
   const Tensor mask = a.in.size() > kMask ? a.in[kMask] : Tensor();
   const Tensor dout = a.cotangents[0].valid() ? a.cotangents[0] : zeros_like(out);
-  Tensor delta = sum(dout * out, {-1});
+  const DType wide = statistics(q.dtype());
+  Tensor delta = sum(cast(dout, wide) * cast(out, wide), {-1});
   if (a.cotangents[1].valid()) delta = delta - a.cotangents[1];
   const bool causal = a.attrs.flag("causal");
   if (a.needed[0] || a.needed[1] || a.needed[2]) {
@@ -312,7 +329,9 @@ void vjp_attention(VjpArgs& a) {
   if (mask.valid() && a.needed[kMask]) {
     const Shape shape = mask.shape();
     const double scale = scale_of(a.attrs, q.dim(-1));
-    a.grads[kMask] = sum_to(compose(q, k, v, lse, delta, dout, mask, causal, scale).ds, shape);
+    const auto [p, ds] = compose(cast(q, wide), cast(k, wide), cast(v, wide), lse, delta, cast(dout, wide),
+                                 cast(mask, wide), causal, scale);
+    a.grads[kMask] = cast(sum_to(ds, shape), q.dtype());
   }
 }
 

@@ -12,7 +12,7 @@ struct AttentionOptions {
 
 struct Attention {
   Tensor out;        // [.., T, Dv]
-  Tensor logsumexp;  // [.., T]: log of the sum of the exponentiated scores
+  Tensor logsumexp;  // [.., T]: log of the sum of the exponentiated scores; f32 where the rest is bf16
 };
 
 // q: [.., T, D]  k: [.., S, D]  v: [.., S, Dv]  mask: broadcasts to [.., T, S], or null; equal leading

@@ -2,6 +2,7 @@
 // of threads.
 #include <cmath>
 
+#include "backends/cpu/pair_gemm.h"
 #include "core/graph/op.h"
 #include "tests/cpu/harness.h"
 
@@ -209,6 +210,63 @@ TEST_CASE_METHOD(Fixture, "bf16 matmul accumulates in f32") {
   }
 }
 
+TEST_CASE_METHOD(Fixture, "products of mixed precision round their sums once, bias included") {
+  CAPTURE(seed);
+  for (int trial = 0; trial < 40; ++trial) {
+    const bool ta = flip(), tb = flip();
+    const int64_t m = pick(1, 40), k = pick(1, 300), n = pick(1, 40);
+    const DType result = flip() ? DType::f32 : DType::bf16;
+    Shape a = ta ? Shape{k, m} : Shape{m, k};
+    if (flip()) a.insert(0, pick(1, 4));
+    Call call{
+        "mixed_matmul/1",
+        {random.tensor(DType::bf16, a, -1, 1, static_cast<Style>(pick(0, 4))),
+         random.tensor(DType::bf16, tb ? Shape{n, k} : Shape{k, n}, -1, 1, static_cast<Style>(pick(0, 4)))},
+        AttrList().i(ta).i(tb).i(static_cast<int64_t>(result))};
+    if (flip()) call.in.push_back(random.tensor(DType::f32, {n}, -10, 10, static_cast<Style>(pick(0, 4))));
+    check(*backend, call, "onednn:matmul");
+  }
+}
+
+TEST_CASE_METHOD(Fixture, "products of pairs of bf16 add up what the rows hold") {
+  CAPTURE(seed);
+  for (int trial = 0; trial < 40; ++trial) {
+    const int64_t m = pick(1, 20), n = pick(1, 70), k = pick(1, 40), words = (k + 1) / 2;
+    const bool along_columns = flip(), add = flip();
+    Operand a = random.tensor(DType::bf16, {m, k}, -1, 1), b = random.tensor(DType::bf16, {n, k}, -1, 1);
+    std::vector<uint32_t> left(static_cast<size_t>(m * words)), right(static_cast<size_t>(n * words));
+    cpu::PairMatrix x{left.data(), words, 1};
+    if (along_columns) {  // the same matrix, stored transposed
+      std::vector<bf16> turned(static_cast<size_t>(m * k));
+      for (int64_t i = 0; i < m * k; ++i)
+        turned[static_cast<size_t>(i % k * m + i / k)] = static_cast<const bf16*>(a.data())[i];
+      std::vector<float> wide(turned.size());
+      std::transform(turned.begin(), turned.end(), wide.begin(),
+                     [](bf16 v) { return static_cast<float>(v); });
+      if (flip())
+        cpu::pair_gemm().along_columns(turned.data(), k, m, m, left.data());
+      else
+        cpu::pair_gemm().round_along_columns(wide.data(), k, m, m, left.data());
+      x = {left.data(), 1, m};
+    } else {
+      cpu::pair_along_rows(static_cast<const bf16*>(a.data()), m, k, k, left.data());
+    }
+    cpu::pair_gemm().along_rows_transposed(static_cast<const bf16*>(b.data()), n, k, k, right.data());
+    for (const cpu::PairGemm* gemm : {&cpu::pair_gemm(), &cpu::portable_pair_gemm()}) {
+      std::vector<float> c(static_cast<size_t>(m * (n + 3)), 0.5f);
+      gemm->multiply(m, n, words, x, right.data(), n, 2, c.data(), n + 3, add);
+      for (int64_t i = 0; i < m; ++i)
+        for (int64_t j = 0; j < n + 3; ++j) {
+          double sum = add || j >= n ? 0.5 : 0;
+          for (int64_t l = 0; l < k && j < n; ++l)
+            sum += 2 * get(a.data(), DType::bf16, i * k + l) * get(b.data(), DType::bf16, j * k + l);
+          CAPTURE(m, n, k, i, j);
+          REQUIRE(std::fabs(c[static_cast<size_t>(i * (n + 3) + j)] - sum) < 1e-4);
+        }
+    }
+  }
+}
+
 TEST_CASE_METHOD(Fixture, "convolutions agree with the plain loops") {
   CAPTURE(seed);
   for (int trial = 0; trial < 24; ++trial) {
@@ -352,31 +410,32 @@ TEST_CASE_METHOD(Fixture, "batch norm and its derivative agree with the plain lo
 TEST_CASE_METHOD(Fixture,
                  "attention agrees with the plain loops, causal or masked, on heads as they are split") {
   CAPTURE(seed);
-  for (int trial = 0; trial < 16; ++trial) {
+  for (int trial = 0; trial < 32; ++trial) {
+    const DType type = trial < 16 ? DType::f32 : DType::bf16;
     const bool causal = flip();
-    const int64_t b = pick(1, 2), h = pick(1, 3), s = trial < 4 ? pick(100, 300) : pick(1, 40),
+    const int64_t b = pick(1, 2), h = pick(1, 3), s = trial % 16 < 4 ? pick(100, 300) : pick(1, 40),
                   t = causal ? pick(1, s) : pick(1, 40);
     const int64_t d = pick(1, 20), dv = pick(1, 20);
     // [B, H, T, D] as a view of [B, T, H, D]
     const auto heads = [&](int64_t rows, int64_t width) {
-      Operand o = random.tensor(DType::f32, {b, rows, h, width}, -1, 1);
+      Operand o = random.tensor(type, {b, rows, h, width}, -1, 1);
       std::swap(o.layout.shape[1], o.layout.shape[2]);
       std::swap(o.layout.strides[1], o.layout.strides[2]);
       return o;
     };
     const auto attrs = [&] { return AttrList().i(causal).f(trial % 2 ? 0 : 0.3); };
     Call call{"attention/1", {heads(t, d), heads(s, d), heads(s, dv)}, attrs()};
-    Operand mask = random.tensor(DType::f32, flip() ? Shape{t, s} : Shape{b, 1, 1, s}, -1, 1);
+    Operand mask = random.tensor(type, flip() ? Shape{t, s} : Shape{b, 1, 1, s}, -1, 1);
     const bool masked = flip();
     if (masked) call.in.push_back(mask);
-    check(*backend, call, "cpu:attention");
+    check(*backend, call, type == DType::bf16 ? "cpu:attention_bf16" : "cpu:attention");
     call.op = "attention_grad/1";
     call.in.resize(3);
     call.in.push_back(random.tensor(DType::f32, {b, h, t}, 1, 3));
     call.in.push_back(random.tensor(DType::f32, {b, h, t}, -1, 1));
     call.in.push_back(heads(t, dv));
     if (masked) call.in.push_back(mask);
-    check(*backend, call, "cpu:attention_grad");
+    check(*backend, call, type == DType::bf16 ? "cpu:attention_grad_bf16" : "cpu:attention_grad");
   }
 }
 
