@@ -83,6 +83,21 @@ TEST_CASE("bench --compare writes tables and plots of Tenon and the peers that a
     CHECK(slurp(folder.file(plot)).find("mlp_tabular") != std::string::npos);
 }
 
+TEST_CASE("bench --precisions measures f32 and bf16 in turns, and says what exists in f32 only") {
+  const Outcome o =
+      program({"bench", "--precisions", "mlp_tabular", "ldr_chain", "--rounds", "1", "--seconds", "0"});
+  INFO(o.all());
+  CHECK(o.code == 0);
+  CHECK(o.out.find("| workload | f32, ms | bf16, ms | f32 / bf16 |") == 0);
+  double f32 = 0, bf16 = 0, ratio = 0;
+  const size_t row = o.out.find("| mlp_tabular |");
+  REQUIRE(row != std::string::npos);
+  REQUIRE(std::sscanf(o.out.c_str() + row, "| mlp_tabular | %lf | %lf | %lf |", &f32, &bf16, &ratio) == 3);
+  CHECK(f32 > 0);
+  CHECK(std::abs(ratio - f32 / bf16) < 0.05 * ratio);
+  CHECK(o.out.find("is measured in f32 only") != std::string::npos);
+}
+
 TEST_CASE("bench --compare without peers measures Tenon") {
   const TempFolder folder;
   const Outcome o = program({"bench", "--compare", "mlp_tabular", "--rounds", "1", "--seconds", "0",

@@ -7,6 +7,7 @@
 #include "tools/bench/check.h"
 #include "tools/bench/compare.h"
 #include "tools/bench/measure.h"
+#include "tools/bench/precisions.h"
 #include "tools/bench/process.h"
 #include "tools/bench/profile_report.h"
 #include "tools/bench/scaling.h"
@@ -18,7 +19,8 @@ namespace {
 
 struct BenchFlags : RecipeFlags {
   std::vector<std::string> workloads;
-  bool json = false, profile = false, compare = false, scaling = false, brief = false, serve = false;
+  bool json = false, profile = false, compare = false, scaling = false, precisions = false, brief = false,
+       serve = false;
   double seconds = 3;
   int rounds = 5;
   std::string out = "runs/bench", precision = "f32";
@@ -159,6 +161,17 @@ int run_compare(const BenchFlags& flags, const Chosen& chosen) {
                                .progress = show_progress}));
 }
 
+int run_precisions(const BenchFlags& flags, const Chosen& chosen) {
+  BenchFlags full = flags, mixed = flags;
+  full.precision = "f32";
+  mixed.precision = "bf16";
+  return print(bench::compare_precisions({.workloads = chosen,
+                                          .f32 = full.command({"--serve"}),
+                                          .bf16 = mixed.command({"--serve"}),
+                                          .rounds = flags.rounds,
+                                          .seconds = flags.seconds}));
+}
+
 int run_scaling(const BenchFlags& flags) {
   const auto catalog = open_catalog(flags);
   if (!catalog) return report(catalog.status());
@@ -181,6 +194,7 @@ int run_bench(const BenchFlags& flags) {
   if (flags.serve) return serve(flags, *chosen[0]);
   if (flags.compare) return run_compare(flags, chosen);
   if (flags.scaling) return run_scaling(flags);
+  if (flags.precisions) return run_precisions(flags, chosen);
   if (chosen.size() > 1) return run_in_children(flags, chosen);
   return flags.profile ? print(profile(flags, *chosen[0])) : run_one(flags, *chosen[0]);
 }
@@ -205,7 +219,9 @@ void add_bench(CLI::App& app, Command& run) {
           "--compare", flags->compare,
           "Measure PyTorch and JAX in turns with Tenon; TENON_PEERS_PYTHON names a Python that has them"),
       c->add_flag("--scaling", flags->scaling,
-                  "Show how steps grow with batch, width, depth, vocabulary and experts")};
+                  "Show how steps grow with batch, width, depth, vocabulary and experts"),
+      c->add_flag("--precisions", flags->precisions,
+                  "Measure f32 and bf16 in turns, and how much faster bf16 is")};
   for (CLI::Option* a : modes)
     for (CLI::Option* b : modes)
       if (a != b) a->excludes(b);
