@@ -72,9 +72,8 @@ class Context {
   // A fresh random key; made of `key_tensor`, where that is given, instead of the number.
   Tensor next_key();
   Tensor key_tensor;
-  // Mixed precision: matrix products, convolutions and attention read bf16 and give it; parameters with their
-  // gradients, sums and all else stay f32. An f32 operand in the type that products read, and the product
-  // back in f32.
+  // Mixed precision: products, convolutions and attention read bf16; parameters with their gradients, sums and all else
+  // stay f32. An f32 operand in the type that products read, and the product back in f32.
   bool mixed = false;
   // A second pass over layers for their gradient (Module::recomputes). What it notes and updates is dropped.
   bool repeated = false;
