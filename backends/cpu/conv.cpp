@@ -55,6 +55,8 @@ class ConvKernel final : public Kernel {
     scratchpad_argument_ = call_.add(DNNL_ARG_SCRATCHPAD, scratchpad);
     scratch_ = align64(scratchpad.get_size());
   }
+  // Before each run.
+  void zero_scratchpad() { zeroed_ = scratch_; }
   // `chosen`: as the primitive takes it; `given`: as it lies in memory.
   void set_tensor(size_t i, int dnnl_arg, const memory::desc& chosen, const memory::desc& given) {
     Tensor& t = tensors_[i];
@@ -73,6 +75,7 @@ class ConvKernel final : public Kernel {
   Status run(std::span<void* const> in, std::span<void* const> out, void* scratch) override {
     std::byte* const base = static_cast<std::byte*>(scratch);
     call_.set(scratchpad_argument_, scratch);
+    if (zeroed_ > 0) std::memset(scratch, 0, zeroed_);
     void* const addresses[3] = {in[0], in[1], out[0]};
     for (size_t i = 0; i < 3; ++i) {
       Tensor& t = tensors_[i];
@@ -98,7 +101,7 @@ class ConvKernel final : public Kernel {
   std::string_view name_;
   DnnlCall call_;
   std::array<Tensor, 3> tensors_;
-  size_t scratchpad_argument_ = 0, scratch_ = 0;
+  size_t scratchpad_argument_ = 0, scratch_ = 0, zeroed_ = 0;
 };
 
 // The problem as oneDNN describes it: shapes of x, w and y, whichever of them are inputs.
@@ -193,6 +196,8 @@ std::unique_ptr<Kernel> make_weight_grad(Context& context, const Piece& piece) {
     if (is_reference(pd.impl_info_str())) return nullptr;
     auto kernel = std::make_unique<ConvKernel>(context, "onednn:conv2d_weight_grad");
     kernel->set_primitive(dnnl::convolution_backward_weights(pd), pd.scratchpad_desc());
+    // oneDNN 3.2 reads scratch memory that it has not written where a kernel is 1x1.
+    if (piece.output_type(0).shape[2] == 1 && piece.output_type(0).shape[3] == 1) kernel->zero_scratchpad();
     kernel->set_tensor(0, DNNL_ARG_SRC, pd.src_desc(), p.given_image(p.x, is_channels_last(piece.inputs[0])));
     kernel->set_tensor(1, DNNL_ARG_DIFF_DST, pd.diff_dst_desc(),
                        p.given_image(p.y, is_channels_last(piece.inputs[1])));

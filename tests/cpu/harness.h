@@ -118,7 +118,8 @@ inline Ran run(Backend& backend, const Piece& piece, std::span<Operand* const> o
   auto kernel = backend.compile(piece);
   INFO((kernel ? std::string() : kernel.status().message()));
   REQUIRE(kernel);
-  std::vector<std::byte> scratch((*kernel)->scratch_bytes() + 64);
+  // NaN: what a kernel has not written there, it must not use.
+  std::vector<std::byte> scratch((*kernel)->scratch_bytes() + 64, std::byte{0xff});
   void* const aligned =
       reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(scratch.data()) + 63) & ~uintptr_t{63});
   std::vector<void*> in, out;
