@@ -65,6 +65,7 @@ Result<Optimizers> Optimizers::create(Catalog& catalog, const Recipe& recipe) {
         group.no_decay = no_decay;
         group.options = std::move(options);
         group.lr_scale = rest ? 1 : o.group(g).lr_scale();
+        group.skip_unused = !rest && o.group(g).skip_unused();
         out.groups_.push_back(std::move(group));
       }
     }
@@ -86,6 +87,7 @@ Result<size_t> Optimizers::variant(size_t base, double lr_scale, bool no_decay) 
   made.optimizer = like.optimizer;
   made.name = name;
   made.lr_scale = scale;
+  made.skip_unused = like.skip_unused;
   made.options = like.options;
   if (without) made.options["weight_decay"] = 0.0;
   const Settings& s = settings_[like.optimizer];
@@ -262,6 +264,31 @@ std::vector<Tensor> Optimizers::clipped(size_t optimizer, Graph& graph, std::vec
   return grads;
 }
 
+void Optimizers::keep_unused(Graph& graph, Group& group, std::span<const Tensor> params, std::span<const Tensor> grads, std::vector<Update>& slots) {
+  for (size_t k = 0; k < group.contents.size(); ++k) {
+    const auto is_used = [](Tensor g) { return any(not_equal(g, zeros_like(g))); };
+    Tensor used;  // of the whole tensor, or of each element of the parameters that are joined in it
+    if (group.flat) {
+      std::vector<Tensor> parts;
+      int64_t at = 0;
+      for (const size_t i : group.contents[k]) {
+        const int64_t n = group.members[i].parameter->value.shape().numel();
+        parts.push_back(broadcast_to(is_used(slice(grads[k], {at}, {at + n})), Shape{n}));
+        at += n;
+      }
+      used = parts.size() == 1 ? parts[0] : concat(parts, 0);
+    } else {
+      used = is_used(grads[k]);
+    }
+    group.next[k] = where(used, group.next[k], params[k]);
+    for (const auto& [name, slot] : group.plugin->instance().slots()) {
+      if (slot.kind != TN_SLOT_PER_PARAM) continue;
+      for (Update& u : slots)
+        if (u.target.data() == slot.values[k].data()) u.value = where(used, u.value, graph.input(u.target));
+    }
+  }
+}
+
 Result<Optimizers::Appended> Optimizers::append(Graph& graph, const CallInfo& info, const Gradients& gradients) {
   Appended appended;
   // A group's tensors hold one gradient (or more, flattened and joined).
@@ -322,7 +349,9 @@ Result<Optimizers::Appended> Optimizers::append(Graph& graph, const CallInfo& in
     }
     TN_ASSIGN(auto result, g.plugin->step(graph, here, step));
     g.next = std::move(result.params);
-    for (Update& u : g.plugin->instance().take_updates()) appended.updates.push_back(std::move(u));
+    std::vector<Update> slots = g.plugin->instance().take_updates();
+    if (g.skip_unused && !g.plugin->wants_closure()) keep_unused(graph, g, params, grads[i], slots);
+    for (Update& u : slots) appended.updates.push_back(std::move(u));
     appended.metrics.insert(appended.metrics.end(), result.metrics.begin(), result.metrics.end());
     for (NamedTensor& check : result.emitted.checks(g.plugin->instance().who())) appended.checks.push_back(std::move(check));
   }

@@ -86,6 +86,7 @@ class Optimizers {
     std::vector<std::string> patterns;  // empty: everything the optimizer takes
     bool no_decay = false;
     double lr_scale = 1;
+    bool skip_unused = false;
     Options options;
     std::vector<NamedParameter> all;      // bound to it
     std::vector<NamedParameter> members;  // of these, the ones that are trained now
@@ -104,6 +105,8 @@ class Optimizers {
     std::string where;
   };
   Status place(Runtime& runtime, Group& group);
+  // Takes back what a step would do to parameters whose gradients are zero.
+  static void keep_unused(Graph& graph, Group& group, std::span<const Tensor> params, std::span<const Tensor> grads, std::vector<Update>& slots);
   // The group like `base` for parameters that want another rate or no decay; made when it is first asked for.
   Result<size_t> variant(size_t base, double lr_scale, bool no_decay);
   std::vector<Tensor> clipped(size_t optimizer, Graph& graph, std::vector<Tensor> grads) const;
