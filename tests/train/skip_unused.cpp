@@ -1,9 +1,10 @@
 // Parameters that a step does not use stay as they are where the recipe says so, with their slots.
 #include <catch2/catch_test_macros.hpp>
 
-#include "core/train/experiment.h"
-#include "core/train/step.h"
-#include "tests/support/device.h"
+#include <algorithm>
+#include <cstring>
+
+#include "tests/support/opened.h"
 
 namespace tenon {
 namespace {
@@ -19,23 +20,12 @@ std::string recipe(const std::string& group) {
 
 // Parameters and slots after each of four steps.
 std::vector<std::map<std::string, HostArray>> course(const std::string& group) {
-  const auto runtime = test::runtime();
-  Catalog catalog;
-  REQUIRE(catalog.add_folder(std::string(TENON_BINARY_DIR) + "/plugins").is_ok());
-  const auto parsed = parse_recipe(recipe(group), "test.txtpb");
-  INFO(parsed.status().message());
-  REQUIRE(parsed.is_ok());
-  const auto e = Experiment::open(*runtime, catalog, *parsed, "");
-  INFO(e.status().message());
-  REQUIRE(e.is_ok());
+  const auto catalog = test::load_plugins();
+  test::Opened run(*catalog, recipe(group));
   std::vector<std::map<std::string, HostArray>> out;
-  Graph graph(*runtime);
   for (int64_t k = 0; k < 4; ++k) {
-    const auto r = training_step(**e, graph, k);
-    INFO(r.status().message());
-    REQUIRE(r.is_ok());
-    auto& now = out.emplace_back();
-    for (const auto& [name, array] : (*e)->saved_arrays()) now[name] = array.to_host().value();
+    run.step(k);
+    out.push_back(run.saved());
   }
   return out;
 }
