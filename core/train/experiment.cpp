@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <regex>
+#include <thread>
 
 #include "core/base/random.h"
+#include "core/data/read_ahead.h"
 #include "core/graph/grad.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/shape.h"
@@ -65,11 +67,13 @@ Status Experiment::use_data(std::vector<DataStream> streams) {
                    std::to_string(streams.size()) + " were given");
   const proto::Train& train = recipe_.proto.train();
   streams_ = std::move(streams);
+  const auto cores = static_cast<int>(std::thread::hardware_concurrency());
+  const bool ahead = train.has_read_ahead() ? train.read_ahead() : cores > runtime_->backend().threads();
   for (size_t i = 0; i < streams_.size(); ++i) {
     TN_ASSIGN(auto batcher, train_batcher(recipe_, static_cast<int>(i), streams_[i],
                                           split_key(seed_, "batches " + streams_[i].name)));
     objective_.streams.push_back(streams_[i].name);
-    training_.push_back(std::move(batcher));
+    training_.push_back(ahead ? read_ahead(std::move(batcher)) : std::move(batcher));
   }
   if (streams_.empty()) {  // a procedure with data of its own
     if (recipe_.proto.model_size() + recipe_.proto.loss_size() > 0) return invalid("the recipe has models or losses, but no 'data'");
