@@ -135,7 +135,7 @@ class Compiler {
     while (!fixed && program_.tile > 64 && slots * program_.tile * lane_bytes_ > kSlotMemory)
       program_.tile /= 2;
     if (!fixed && slots == 0 && program_.body.size() == 1) {
-      const auto share = static_cast<size_t>(program_.space.numel() / kUnitsForThreads);
+      const auto share = static_cast<size_t>(program_.space.numel()) / kUnitsForThreads;
       program_.tile = std::clamp(share / program_.tile * program_.tile, program_.tile, kLongTile);
     }
     program_.slot_bytes = align64(program_.tile * lane_bytes_);
