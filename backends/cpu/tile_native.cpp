@@ -120,7 +120,10 @@ class PhaseCompiler {
     bool vector;
     auto operator<=>(const Place&) const = default;
     Source source() const {
-      const RegExp at = (base == scalars ? kScalars : base == row_scalars ? kRowScalars : kPool) + disp;
+      const RegExp at = (base == scalars       ? kScalars
+                         : base == row_scalars ? kRowScalars
+                                               : kPool) +
+                        static_cast<size_t>(disp);
       return vector ? ptr[at] : ptr_b[at];
     }
   };
