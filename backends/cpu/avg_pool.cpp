@@ -124,6 +124,7 @@ ChannelsLast layout_of(Context& context, const Piece& piece) {
 
 // Where windows overlap, oneDNN adds their gradients up in an order that depends on the layout.
 ChannelsLast layout_of_grad(Context& context, const Piece& piece) {
+  if (!usable(piece)) return ChannelsLast::never;
   const TensorType& x = piece.output_type(0);
   const Problem p(piece.nodes[0].attrs, x.dtype, x.shape, piece.inputs[0].shape, false);
   const bool apart = p.kernel[0] <= p.stride[0] && p.kernel[1] <= p.stride[1];
