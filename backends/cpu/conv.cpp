@@ -55,7 +55,7 @@ class ConvKernel final : public Kernel {
     scratchpad_argument_ = call_.add(DNNL_ARG_SCRATCHPAD, scratchpad);
     scratch_ = align64(scratchpad.get_size());
   }
-  // Before each run.
+  // The scratchpad of the primitive that was set, before each run; to be called before tensors are set.
   void zero_scratchpad() { zeroed_ = scratch_; }
   // `chosen`: as the primitive takes it; `given`: as it lies in memory.
   void set_tensor(size_t i, int dnnl_arg, const memory::desc& chosen, const memory::desc& given) {
