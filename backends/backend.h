@@ -98,6 +98,9 @@ class Backend {
   virtual uint32_t wants_contiguous(const Piece& piece) const = 0;
   // Asked of pieces of one operation that is not element-wise. What says yes gives the same bits in either layout.
   virtual ChannelsLast channels_last(const Piece& piece) = 0;
+  // Whether compile() has, for an op whose inputs are f32, a kernel that is as fast when the first one, of this shape,
+  // is bf16. Asked of ops that allow that.
+  virtual bool reads_bf16(std::string_view op, const Shape& x) const = 0;
   virtual Result<std::unique_ptr<Kernel>> compile(const Piece& piece) = 0;
 
   virtual void set_threads(int n) = 0;

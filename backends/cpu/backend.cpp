@@ -68,6 +68,11 @@ class CpuBackend final : public Backend {
     return entry && entry->channels_last ? entry->channels_last(context_, piece) : ChannelsLast::never;
   }
 
+  bool reads_bf16(std::string_view op, const Shape& x) const override {
+    const KernelEntry* entry = find_kernel(op);
+    return entry && entry->reads_bf16 && entry->reads_bf16(x);
+  }
+
   Result<std::unique_ptr<Kernel>> compile(const Piece& piece) override {
     if (piece.nodes.empty()) return internal_error("cpu: a piece without operations can't be compiled");
     // A primitive is made for the threads of this moment: they decide its order of summation.

@@ -27,7 +27,7 @@ inline Moments join_moments(const float* sums, const float* squares, int64_t par
 std::unique_ptr<Kernel> make_short_batch_norm(Context& context, const Piece& piece);
 std::unique_ptr<Kernel> make_short_batch_norm_grad(Context& context, const Piece& piece);
 
-// All tensors channels-last, f32.
+// All tensors channels-last; x may be bf16, all else is f32.
 std::unique_ptr<Kernel> make_channels_last_batch_norm(Context& context, const Piece& piece);
 std::unique_ptr<Kernel> make_channels_last_batch_norm_grad(Context& context, const Piece& piece);
 

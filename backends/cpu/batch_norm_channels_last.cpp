@@ -74,17 +74,28 @@ class Base : public Kernel {
   OutputPlaces places_;
 };
 
+// X: the type of x and dx.
+template <class X>
+const ChannelNormOps<X>& norm_ops() {
+  if constexpr (std::is_same_v<X, bf16>)
+    return channel_ops().norm_bf16;
+  else
+    return channel_ops().norm;
+}
+
+template <class X>
 class BatchNorm final : public Base {
  public:
   using Base::Base;
   Status run(std::span<void* const> in, std::span<void* const> out, void* scratch) override {
-    const ChannelOps& ops = channel_ops();
+    const ChannelNormOps<X>& ops = norm_ops<X>();
+    const auto* const x = static_cast<const X*>(in[0]);
     const auto input = [&](size_t i) { return static_cast<const float*>(in[i]); };
     const auto output = [&](size_t i) { return static_cast<float*>(places_.address(i, out, scratch)); };
     const Scratch s(scratch, places_.scratch_bytes(), images_);
     const auto n = static_cast<size_t>(images_.places), channels = static_cast<size_t>(images_.channels);
     images_.each_block(context_.threads, [&](int64_t at, int64_t c, size_t width) {
-      ops.moments(input(0) + at, n, channels, width, s.sums + c, s.others + c);
+      ops.moments(x + at, n, channels, width, s.sums + c, s.others + c);
     });
     float* const mean = output(1);
     float* const scale = s.numbers[0];
@@ -96,7 +107,7 @@ class BatchNorm final : public Base {
       scale[c] = input(1)[c] / std::sqrt(m.var + eps_);
     }
     images_.each_part(context_.threads, [&](int64_t at, size_t part) {
-      ops.center_scale(input(0) + at, part, channels, mean, scale, input(2), output(0) + at);
+      ops.center_scale(x + at, part, channels, mean, scale, input(2), output(0) + at);
     });
     return Status::ok();
   }
@@ -104,19 +115,22 @@ class BatchNorm final : public Base {
 };
 
 // x, gamma, mean, var, dy -> dx, dgamma, dbeta
+template <class X>
 class BatchNormGrad final : public Base {
  public:
   using Base::Base;
   Status run(std::span<void* const> in, std::span<void* const> out, void* scratch) override {
-    const ChannelOps& ops = channel_ops();
+    const ChannelNormOps<X>& ops = norm_ops<X>();
+    const auto* const x = static_cast<const X*>(in[0]);
     const auto input = [&](size_t i) { return static_cast<const float*>(in[i]); };
     const auto output = [&](size_t i) { return static_cast<float*>(places_.address(i, out, scratch)); };
     const Scratch s(scratch, places_.scratch_bytes(), images_);
     const auto n = static_cast<size_t>(images_.places), channels = static_cast<size_t>(images_.channels);
+    auto* const dx = static_cast<X*>(places_.address(0, out, scratch));
     const float* const mean = input(2);
     images_.each_block(context_.threads, [&](int64_t at, int64_t c, size_t width) {
       const float* const block_mean = mean + c % images_.channels;
-      ops.dots(input(0) + at, input(4) + at, n, channels, width, block_mean, s.sums + c, s.others + c);
+      ops.dots(x + at, input(4) + at, n, channels, width, block_mean, s.sums + c, s.others + c);
     });
     for (int64_t c = 0; c < images_.channels; ++c) {
       const float r = 1 / std::sqrt(input(3)[c] + eps_);
@@ -134,8 +148,8 @@ class BatchNormGrad final : public Base {
       output(2)[c] = sum_dy;
     }
     images_.each_part(context_.threads, [&](int64_t at, size_t part) {
-      ops.combine(input(0) + at, input(4) + at, part, channels, s.numbers[0], s.numbers[1], mean,
-                  s.numbers[2], output(0) + at);
+      ops.combine(x + at, input(4) + at, part, channels, s.numbers[0], s.numbers[1], mean,
+                  s.numbers[2], dx + at);
     });
     return Status::ok();
   }
@@ -145,10 +159,12 @@ class BatchNormGrad final : public Base {
 }  // namespace
 
 std::unique_ptr<Kernel> make_channels_last_batch_norm(Context& context, const Piece& piece) {
-  return std::make_unique<BatchNorm>(context, piece);
+  if (piece.inputs[0].dtype == DType::bf16) return std::make_unique<BatchNorm<bf16>>(context, piece);
+  return std::make_unique<BatchNorm<float>>(context, piece);
 }
 std::unique_ptr<Kernel> make_channels_last_batch_norm_grad(Context& context, const Piece& piece) {
-  return std::make_unique<BatchNormGrad>(context, piece);
+  if (piece.inputs[0].dtype == DType::bf16) return std::make_unique<BatchNormGrad<bf16>>(context, piece);
+  return std::make_unique<BatchNormGrad<float>>(context, piece);
 }
 
 }  // namespace tenon::cpu

@@ -27,16 +27,29 @@ struct Group {
   static constexpr size_t count = kCount;
   size_t rest;  // channels of the last vector
 
-  HWY_INLINE V load(const float* p, size_t i) const {
-    p += i * hn::Lanes(d);
-    return kWhole || i + 1 < kCount ? hn::LoadU(d, p) : load_first(d, p, rest);
+  // Vector i of the channels at p.
+  HWY_INLINE V load(const float* p, size_t i) const { return load_in(d, p, i); }
+  HWY_INLINE V load(const bf16* p, size_t i) const {
+    return widen_bf16(d, load_in(Halves<D>(), reinterpret_cast<const uint16_t*>(p), i));
   }
-  HWY_INLINE void store(V v, float* p, size_t i) const {
+  HWY_INLINE void store(V v, float* p, size_t i) const { store_in(d, v, p, i); }
+  HWY_INLINE void store(V v, bf16* p, size_t i) const {
+    store_in(Halves<D>(), narrow_to_bf16(d, v), reinterpret_cast<uint16_t*>(p), i);
+  }
+
+ private:
+  template <class T>
+  HWY_INLINE hn::Vec<T> load_in(T t, const Value<T>* p, size_t i) const {
+    p += i * hn::Lanes(d);
+    return kWhole || i + 1 < kCount ? hn::LoadU(t, p) : load_first(t, p, rest);
+  }
+  template <class T>
+  HWY_INLINE void store_in(T t, hn::Vec<T> v, Value<T>* p, size_t i) const {
     p += i * hn::Lanes(d);
     if (kWhole || i + 1 < kCount)
-      hn::StoreU(v, d, p);
+      hn::StoreU(v, t, p);
     else
-      store_first(v, d, p, rest);
+      store_first(v, t, p, rest);
   }
 };
 
@@ -102,13 +115,15 @@ HWY_INLINE void fold_places(size_t n, size_t channels, float* out, Term term) {
   });
 }
 
-void sum(const float* x, size_t n, size_t stride, size_t channels, float* out) {
+template <class X>
+void sum(const X* x, size_t n, size_t stride, size_t channels, float* out) {
   fold_places(n, channels, out, [&](auto group, size_t i, size_t p, size_t c) HWY_ATTR {
     return group.load(x + p * stride + c, i);
   });
 }
 
-void moments(const float* x, size_t n, size_t stride, size_t channels, float* sums, float* squares) {
+template <class X>
+void moments(const X* x, size_t n, size_t stride, size_t channels, float* sums, float* squares) {
   sum(x, n, stride, channels, sums);
   HWY_ALIGN float mean[kChannelBlock];
   for (size_t c = 0; c < channels; ++c) mean[c] = sums[c] / static_cast<float>(n);
@@ -118,7 +133,8 @@ void moments(const float* x, size_t n, size_t stride, size_t channels, float* su
   });
 }
 
-void dots(const float* x, const float* dy, size_t n, size_t stride, size_t channels, const float* mean,
+template <class X>
+void dots(const X* x, const float* dy, size_t n, size_t stride, size_t channels, const float* mean,
           float* sum_dy, float* dot) {
   sum(dy, n, stride, channels, sum_dy);
   fold_places(n, channels, dot, [&](auto group, size_t i, size_t p, size_t c) HWY_ATTR {
@@ -127,7 +143,8 @@ void dots(const float* x, const float* dy, size_t n, size_t stride, size_t chann
   });
 }
 
-void center_scale(const float* x, size_t n, size_t channels, const float* mean, const float* a,
+template <class X>
+void center_scale(const X* x, size_t n, size_t channels, const float* mean, const float* a,
                   const float* b, float* out) {
   each_group(channels, [&](size_t c, auto group) HWY_ATTR {
     for (size_t at = c; at < n * channels; at += channels)
@@ -138,8 +155,9 @@ void center_scale(const float* x, size_t n, size_t channels, const float* mean, 
   });
 }
 
-void combine(const float* x, const float* y, size_t n, size_t channels, const float* a, const float* b,
-             const float* mean, const float* c0, float* out) {
+template <class X>
+void combine(const X* x, const float* y, size_t n, size_t channels, const float* a, const float* b,
+             const float* mean, const float* c0, X* out) {
   each_group(channels, [&](size_t c, auto group) HWY_ATTR {
     for (size_t at = c; at < n * channels; at += channels)
       for (size_t i = 0; i < group.count; ++i) {
@@ -149,6 +167,9 @@ void combine(const float* x, const float* y, size_t n, size_t channels, const fl
       }
   });
 }
+
+template <class X>
+constexpr ChannelNormOps<X> norm = {moments<X>, dots<X>, center_scale<X>, combine<X>};
 
 void max_of(const float* x, const ptrdiff_t* at, size_t n, size_t channels, float* out) {
   each_group(channels, [&](size_t c, auto group) HWY_ATTR {
@@ -194,7 +215,7 @@ void max_of_grad(const float* x, const ptrdiff_t* at, size_t n, size_t channels,
 }  // namespace
 
 const ChannelOps* channel_ops_for_target() {
-  static constexpr ChannelOps ops = {sum, moments, dots, center_scale, combine, max_of, max_of_grad};
+  static constexpr ChannelOps ops = {sum<float>, norm<float>, norm<bf16>, max_of, max_of_grad};
   return &ops;
 }
 

@@ -29,6 +29,7 @@ struct KernelEntry {
   // Inputs that make() takes only when contiguous; null: any layout will do.
   uint32_t (*wants_contiguous)(const Piece&) = nullptr;
   ChannelsLast (*channels_last)(Context&, const Piece&) = nullptr;  // null: never
+  bool (*reads_bf16)(const Shape&) = nullptr;                       // Backend::reads_bf16; null: no
 };
 
 std::span<const KernelEntry> matmul_kernels();

@@ -380,25 +380,18 @@ void columns_log(const float* x, float* out) {
 }
 
 void row_expand(const bf16* x, size_t n, float* out) {
-  const hn::Rebind<uint16_t, D> d16;
-  const hn::Rebind<uint32_t, D> d32;
   size_t i = 0;
   for (; i + hn::Lanes(d) <= n; i += hn::Lanes(d)) {
-    const auto half = hn::LoadU(d16, reinterpret_cast<const uint16_t*>(x + i));
-    hn::StoreU(hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(d32, half))), d, out + i);
+    const auto half = hn::LoadU(Halves<D>(), reinterpret_cast<const uint16_t*>(x + i));
+    hn::StoreU(widen_bf16(d, half), d, out + i);
   }
   for (; i < n; ++i) out[i] = static_cast<float>(x[i]);
 }
 
 void row_shrink(const float* x, size_t n, bf16* out) {
-  const hn::Rebind<uint16_t, D> d16;
-  const hn::Rebind<int32_t, D> di;
-  const hn::Rebind<uint32_t, D> d32;
   size_t i = 0;
-  for (; i + hn::Lanes(d) <= n; i += hn::Lanes(d)) {
-    const auto high = hn::ShiftRight<16>(hn::BitCast(d32, round_to_bf16(d, hn::LoadU(d, x + i))));
-    hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di, high)), d16, reinterpret_cast<uint16_t*>(out + i));
-  }
+  for (; i + hn::Lanes(d) <= n; i += hn::Lanes(d))
+    hn::StoreU(narrow_to_bf16(d, hn::LoadU(d, x + i)), Halves<D>(), reinterpret_cast<uint16_t*>(out + i));
   for (; i < n; ++i) out[i] = bf16(x[i]);
 }
 

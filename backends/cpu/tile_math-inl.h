@@ -273,6 +273,19 @@ HWY_INLINE V round_to_bf16(D d, V x) {
   return hn::IfThenElse(hn::Eq(x, x), y, nan);
 }
 
+// The bits of bf16 numbers as f32, and back to the nearest.
+template <class D>
+using Halves = hn::Rebind<uint16_t, D>;
+template <class D>
+HWY_INLINE hn::Vec<D> widen_bf16(D d, hn::Vec<Halves<D>> bits) {
+  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(hn::RebindToUnsigned<D>(), bits)));
+}
+template <class D, class V>
+HWY_INLINE hn::Vec<Halves<D>> narrow_to_bf16(D d, V x) {
+  const auto high = hn::ShiftRight<16>(hn::BitCast(hn::RebindToUnsigned<D>(), round_to_bf16(d, x)));
+  return hn::DemoteTo(Halves<D>(), hn::BitCast(hn::RebindToSigned<D>(), high));
+}
+
 }  // namespace tenon::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

@@ -255,23 +255,14 @@ void vector_where(const TileArgs& args) {
 
 void expand_bf16(const TileArgs& args) {
   const Tag<float> d;
-  using Half = hn::Rebind<uint16_t, Tag<float>>;
-  const hn::Rebind<uint32_t, decltype(d)> d32;
-  run_loop<4>(
-      d, args,
-      [&](auto half) HWY_ATTR { return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(d32, half))); },
-      Reader<Half>(Half(), args, 0));
+  using Half = Halves<Tag<float>>;
+  run_loop<4>(d, args, [&](auto half) HWY_ATTR { return widen_bf16(d, half); }, Reader<Half>(Half(), args, 0));
 }
 
 void shrink_bf16(const TileArgs& args) {
   const Tag<float> d;
-  const hn::Rebind<uint16_t, decltype(d)> d16;
-  const hn::Rebind<int32_t, decltype(d)> di;
-  const hn::Rebind<uint32_t, decltype(d)> d32;
-  const auto value = [&](auto x) HWY_ATTR {
-    return hn::DemoteTo(d16, hn::BitCast(di, hn::ShiftRight<16>(hn::BitCast(d32, round_to_bf16(d, x)))));
-  };
-  run_loop<4>(d16, args, value, Reader<Tag<float>>(d, args, 0));
+  const auto value = [&](auto x) HWY_ATTR { return narrow_to_bf16(d, x); };
+  run_loop<4>(Halves<Tag<float>>(), args, value, Reader<Tag<float>>(d, args, 0));
 }
 
 // --- The other types: plain loops, which the compiler vectorises for the target ---

@@ -62,6 +62,7 @@ class ReferenceBackend final : public Backend {
   bool fuses(std::string_view, DType) const override { return false; }
   uint32_t wants_contiguous(const Piece&) const override { return 0; }
   ChannelsLast channels_last(const Piece&) override { return ChannelsLast::never; }
+  bool reads_bf16(std::string_view, const Shape&) const override { return false; }
   Result<std::unique_ptr<Kernel>> compile(const Piece& piece) override {
     if (piece.nodes.size() != 1 || !piece.nodes[0].plain)
       return internal_error("reference: '" + std::string(piece.nodes[0].op) + "' has no plain kernel");

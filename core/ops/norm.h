@@ -19,6 +19,7 @@ struct BatchNorm {
   Tensor var;   // [C], of the population; running statistics conventionally use n / (n - 1) times it
 };
 // Training: x: [B, C, ..]  gamma, beta: [C], with the statistics of this batch over all axes but the second.
+// Beside f32 parameters x may be bf16: y and the statistics are f32 then, the derivative in x is bf16.
 BatchNorm batch_norm(Tensor x, Tensor gamma, Tensor beta, double eps = 1e-5);
 // Evaluation: with given statistics, mean, var: [C].
 Tensor batch_norm_eval(Tensor x, Tensor gamma, Tensor beta, Tensor mean, Tensor var, double eps = 1e-5);

@@ -4,6 +4,7 @@
 // batch_norm_grad/1 is the derivative through y, a function of (x, gamma, mean, var, dy):
 //   dx = gamma r (dy - mean(dy) - h mean(dy h))    dgamma = sum dy h    dbeta = sum dy
 // Cotangents of the outputs mean and var come on top: dx += dmean / N + 2 (x - mean) dvar / N.
+// All of one dtype; or x and dx bf16 and the rest f32, as if x was cast to f32 and dx to bf16.
 #include <cmath>
 #include <string>
 
@@ -38,7 +39,8 @@ struct Extents {
 // x and inputs [first, last) of shape [C].
 Status check(std::string_view op, const InferArgs& a, size_t first, size_t last) {
   TN_RETURN_IF_ERROR(want_floating(op, a.in[0]));
-  TN_RETURN_IF_ERROR(want_same_dtype(op, a.in));
+  const bool narrow = a.in[0].dtype == DType::bf16 && a.in[1].dtype == DType::f32;
+  TN_RETURN_IF_ERROR(want_same_dtype(op, narrow ? a.in.subspan(1) : a.in));
   const Shape& x = a.in[0].shape;
   if (x.rank() < 2) return invalid(std::string(op) + ": x is " + to_string(x) + ", it must be [B, C, ..]");
   if (x[1] > 0 && x.numel() == 0)
@@ -52,26 +54,34 @@ Status check(std::string_view op, const InferArgs& a, size_t first, size_t last)
 
 Status infer_batch_norm(const InferArgs& a) {
   TN_RETURN_IF_ERROR(check("batch_norm", a, 1, 3));
-  a.out = {a.in[0], a.in[1], a.in[1]};
+  a.out = {{a.in[1].dtype, a.in[0].shape}, a.in[1], a.in[1]};
   return Status::ok();
 }
 
 Status infer_batch_norm_grad(const InferArgs& a) {
   TN_RETURN_IF_ERROR(check("batch_norm_grad", a, 1, 4));
-  if (a.in[4] != a.in[0])
+  if (a.in[4].shape != a.in[0].shape)
     return invalid("batch_norm_grad: the cotangent is " + to_string(a.in[4]) + ", x is " +
                    to_string(a.in[0]));
   a.out = {a.in[0], a.in[1], a.in[1]};
   return Status::ok();
 }
 
+// Calls f with the C++ types of x and of the rest.
+template <class F>
+Status dispatch(const KernelArgs& a, F&& f) {
+  if (a.in[0].dtype != a.in[1].dtype) return f(bf16{}, float{});
+  return dispatch_floating(a.in[0].dtype, [&](auto t) { return f(t, t); });
+}
+
 Status plain_batch_norm(const KernelArgs& a) {
-  return dispatch_floating(a.in[0].dtype, [&](auto t) {
+  return dispatch(a, [&](auto tx, auto t) {
     using T = decltype(t);
     using A = Arith<T>;
     const Extents e(a.in[0].shape);
     const A eps = static_cast<A>(a.attrs.f("eps")), count = static_cast<A>(e.per_channel());
-    const DenseView<T> x(a.in[0]), gamma(a.in[1]), beta(a.in[2]);
+    const DenseView<decltype(tx)> x(a.in[0]);
+    const DenseView<T> gamma(a.in[1]), beta(a.in[2]);
     T* y = a.out[0].as<T>();
     for (int64_t c = 0; c < e.channels; ++c) {
       A mean = 0, var = 0;
@@ -99,13 +109,15 @@ Status plain_batch_norm(const KernelArgs& a) {
 }
 
 Status plain_batch_norm_grad(const KernelArgs& a) {
-  return dispatch_floating(a.in[0].dtype, [&](auto t) {
+  return dispatch(a, [&](auto tx, auto t) {
+    using X = decltype(tx);
     using T = decltype(t);
     using A = Arith<T>;
     const Extents e(a.in[0].shape);
     const A eps = static_cast<A>(a.attrs.f("eps")), count = static_cast<A>(e.per_channel());
-    const DenseView<T> x(a.in[0]), gamma(a.in[1]), mean(a.in[2]), var(a.in[3]), dy(a.in[4]);
-    T* dx = a.out[0].as<T>();
+    const DenseView<X> x(a.in[0]);
+    const DenseView<T> gamma(a.in[1]), mean(a.in[2]), var(a.in[3]), dy(a.in[4]);
+    X* dx = a.out[0].template as<X>();
     for (int64_t c = 0; c < e.channels; ++c) {
       const A r = 1 / std::sqrt(var[c] + eps);
       A sum_dy = 0, sum_dy_h = 0;
@@ -121,7 +133,7 @@ Status plain_batch_norm_grad(const KernelArgs& a) {
       const A mean_dy = sum_dy / count, mean_dy_h = sum_dy_h / count, scale = gamma[c] * r;
       e.for_each_run(c, [&](int64_t o) {
         for (int64_t i = 0; i < e.run; ++i)
-          dx[o + i] = store<T>(scale * (dy[o + i] - mean_dy - (x[o + i] - mean[c]) * r * mean_dy_h));
+          dx[o + i] = store<X>(scale * (dy[o + i] - mean_dy - (x[o + i] - mean[c]) * r * mean_dy_h));
       });
       a.out[1].template as<T>()[c] = store<T>(sum_dy_h);
       a.out[2].template as<T>()[c] = store<T>(sum_dy);
@@ -144,13 +156,13 @@ struct Channels {
 void vjp_batch_norm_grad(VjpArgs& a) {
   const double eps = a.attrs.f("eps");
   vjp_of_composition(a, [&](std::span<const Tensor> in) -> std::vector<Tensor> {
-    const Tensor x = in[0], dy = in[4];
+    const Tensor x = cast(in[0], in[1].dtype()), dy = in[4];
     const Channels c(x.shape());
     const auto wide = [&](Tensor t) { return reshape(t, c.shape); };
     const auto channel_mean = [&](Tensor t) { return wide(mean(t, c.others)); };
     const Tensor r = rsqrt(wide(in[3]) + eps), h = (x - wide(in[2])) * r;
-    return {wide(in[1]) * r * (dy - channel_mean(dy) - h * channel_mean(dy * h)), sum(dy * h, c.others),
-            sum(dy, c.others)};
+    const Tensor dx = wide(in[1]) * r * (dy - channel_mean(dy) - h * channel_mean(dy * h));
+    return {cast(dx, in[0].dtype()), sum(dy * h, c.others), sum(dy, c.others)};
   });
 }
 
@@ -166,10 +178,13 @@ void vjp_batch_norm(VjpArgs& a) {
   const Shape shape = x.shape();
   const Channels c(shape);
   const double count = static_cast<double>(Extents(shape).per_channel());
-  const auto add_dx = [&](Tensor t) { a.grads[0] = a.grads[0].valid() ? a.grads[0] + t : t; };
+  const auto add_dx = [&](Tensor t) {
+    t = cast(t, x.dtype());
+    a.grads[0] = a.grads[0].valid() ? a.grads[0] + t : t;
+  };
   if (a.cotangents[1].valid()) add_dx(broadcast_to(reshape(a.cotangents[1] / count, c.shape), shape));
   if (a.cotangents[2].valid())
-    add_dx((x - reshape(mean, c.shape)) * reshape(a.cotangents[2] * (2 / count), c.shape));
+    add_dx((cast(x, mean.dtype()) - reshape(mean, c.shape)) * reshape(a.cotangents[2] * (2 / count), c.shape));
 }
 
 std::vector<Sample> batch_norm_samples() {
@@ -229,7 +244,7 @@ Tensor batch_norm_eval(Tensor x, Tensor gamma, Tensor beta, Tensor mean, Tensor 
     }
   const Shape wide = Channels(shape).shape;
   const Tensor scale = gamma * rsqrt(var + eps);
-  return x * reshape(scale, wide) + reshape(beta - mean * scale, wide);
+  return cast(x, scale.dtype()) * reshape(scale, wide) + reshape(beta - mean * scale, wide);
 }
 
 }  // namespace tenon

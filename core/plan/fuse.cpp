@@ -256,9 +256,9 @@ class Fuser {
     return !leaves_and_returns(a, b);
   }
 
-  // Whether a value of cluster a reaches b through a node outside both.
+  // Whether a value of cluster a reaches b through a node outside both. Whoever waits for one node of a
+  // cluster waits for all of it, so the order of the nodes says nothing here.
   bool leaves_and_returns(int a, int b) const {
-    const int first = clusters_[at(a)].nodes.front();
     std::vector<uint8_t> seen(p_.nodes.size(), 0);
     std::vector<int> open;
     const auto visit = [&](int v) {
@@ -276,13 +276,12 @@ class Fuser {
       if (c == a) return true;
       if (c == b) continue;
       if (c < 0) {
-        if (i > first)  // nothing before a's first node can depend on it
-          for (int v : node(i).in) visit(v);
+        for (int v : node(i).in) visit(v);
         continue;
       }
       for (int m : clusters_[at(c)].nodes) {
-        if (m > first)
-          for (int v : node(m).in) visit(v);
+        seen[at(m)] = 1;
+        for (int v : node(m).in) visit(v);
       }
     }
     return false;

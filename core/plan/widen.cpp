@@ -1,6 +1,6 @@
 // A narrow value that is read in a wider type (bf16 as f32) is widened by each piece that reads it, not
 // written down wide for all of them: what moves is the narrow one. Done when the pieces are known. The bits
-// are those of the one cast.
+// are those of the one cast. Batch norm reads bf16 by itself, and its derivative gives such a one.
 #include <algorithm>
 #include <map>
 
@@ -8,6 +8,44 @@
 
 namespace tenon {
 namespace {
+
+size_t at(int i) { return static_cast<size_t>(i); }
+
+// Batch norm of a cast of bf16 reads what was cast. So does its derivative, where all that is wanted of dx is
+// the cast back.
+void narrow_norms(Program& p, const Backend& backend) {
+  std::vector<int> forward(p.values.size());
+  for (size_t v = 0; v < forward.size(); ++v) forward[v] = static_cast<int>(v);
+  std::vector<std::vector<const Program::Node*>> readers(p.values.size());  // null: the plan's results
+  for (const Program::Node& n : p.nodes)
+    if (!n.dead)
+      for (int v : n.in) readers[at(v)].push_back(&n);
+  for (int v : p.roots) readers[at(v)].push_back(nullptr);
+  for (int v : p.updates) readers[at(v)].push_back(nullptr);
+
+  const auto dtype = [&](int v) -> DType& { return p.values[at(v)].type.dtype; };
+  for (Program::Node& n : p.nodes) {
+    const bool derivative = n.op->id == "batch_norm_grad/1";
+    if (n.dead || (!derivative && n.op->id != "batch_norm/1")) continue;
+    const Program::Value& x = p.values[at(n.in[0])];
+    if (x.kind != Program::Kind::computed || x.type.dtype != DType::f32) continue;
+    const Program::Node& cast = p.nodes[at(x.producer)];
+    if (cast.op->id != "cast/1" || dtype(cast.in[0]) != DType::bf16 ||
+        !backend.reads_bf16(n.op->id, x.type.shape))
+      continue;
+    if (derivative) {
+      const auto& users = readers[at(n.out[0])];
+      if (!std::all_of(users.begin(), users.end(), [&](const Program::Node* user) {
+            return user && user->op->id == "cast/1" && dtype(user->out[0]) == DType::bf16;
+          }))
+        continue;
+      for (const Program::Node* user : users) forward[at(user->out[0])] = n.out[0];
+      dtype(n.out[0]) = DType::bf16;
+    }
+    n.in[0] = cast.in[0];
+  }
+  p.replace_and_sweep(forward);
+}
 
 class Widener {
  public:
@@ -44,7 +82,6 @@ class Widener {
     bool product = false;        // its piece is a product, which reads what it reads as it is
     std::map<int, int> widened;  // values of casts elsewhere, and of the same casts made here
   };
-  static size_t at(int i) { return static_cast<size_t>(i); }
   const TensorType& type(int v) const { return p_.values[at(v)].type; }
 
   // A fold that is a piece of its own, and could be one of several.
@@ -91,6 +128,9 @@ class Widener {
 
 }  // namespace
 
-void widen_where_read(Program& p, const Backend& backend) { Widener(p, backend).run(); }
+void widen_where_read(Program& p, const Backend& backend) {
+  narrow_norms(p, backend);
+  Widener(p, backend).run();
+}
 
 }  // namespace tenon

@@ -152,6 +152,32 @@ TEST_CASE("normalisation is its formula") {
       [&](Tensor x) { return batch_norm(x, gamma, beta, eps).y; });
 }
 
+TEST_CASE("batch norm of bf16 beside f32 is that of the images as f32") {
+  auto rt = runtime();
+  Graph g(*rt);
+  const Tensor x = cast(leaf(g, {3, 4, 5}, 1), DType::bf16);
+  const auto parameter = [&](uint64_t seed) { return cast(leaf(g, {4}, seed), DType::f32); };
+  const Tensor gamma = parameter(2), beta = parameter(3);
+  // The derivative in x, of all outputs at once.
+  const auto derivative = [&](Tensor images) {
+    const BatchNorm n = batch_norm(images, gamma, beta, 0.01);
+    CHECK(n.y.dtype() == DType::f32);
+    const Tensor known = batch_norm_eval(images, gamma, beta, n.mean, n.var, 0.01);
+    const Tensor loss = mean(n.y * n.y * known) + sum(n.mean) + sum(n.var);
+    return grad(loss, {&x, 1})[0];
+  };
+  const Tensor both[] = {derivative(cast(x, DType::f32)), derivative(x)};
+  auto arrays = g.eval(both);
+  REQUIRE(arrays);
+  const HostArray e = (*arrays)[0].to_host().value(), a = (*arrays)[1].to_host().value();
+  CHECK(a.dtype() == DType::bf16);
+  for (int64_t i = 0; i < a.numel(); ++i) CHECK(std::abs(a.at(i) - e.at(i)) <= 0.02 * (std::abs(e.at(i)) + 0.1));
+
+  Graph bad(*rt);
+  batch_norm(cast(leaf(bad, {3, 4, 5}, 1), DType::bf16), leaf(bad, {4}, 2), leaf(bad, {4}, 3));
+  CHECK(bad.status().message() == "batch_norm: mixes bf16[3, 4, 5] and f64[4]; cast one to the other's dtype");
+}
+
 TEST_CASE("cross-entropy is its formula, and an ignored label counts nothing") {
   auto rt = runtime();
   Graph g(*rt);

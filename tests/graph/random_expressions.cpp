@@ -170,7 +170,8 @@ TEST_CASE("random expressions do not depend on how they are run") {
   const uint32_t base =
       given ? static_cast<uint32_t>(std::strtoul(given, nullptr, 10)) : std::random_device{}();
   for (uint32_t k = 0; k < 24; ++k) {
-    const uint32_t seed = base + k;
+    // The first once made two pieces that wait for each other through a third.
+    const uint32_t seed = k == 0 && !given ? 1831635746u : base + k;
     for (DType dtype : {DType::f32, DType::f64, DType::bf16, DType::i32}) {
       INFO("seed " << seed << " (TENON_TEST_SEED), " << name_of(dtype));
       RuntimeOptions o = options();

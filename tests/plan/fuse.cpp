@@ -194,6 +194,31 @@ TEST_CASE("a narrow value is widened where it is read, be it by a chain or a fol
   if (counts_hold() && test::runtime()->options().pass_widen) CHECK(kept.kernels == 2);
 }
 
+TEST_CASE("batch norm reads narrow images, and its derivative gives such, unless it is wanted wide as well") {
+  std::mt19937 rng(10);
+  for (const Shape& shape : {Shape{3, 5, 4, 7}, Shape{6, 5}, Shape{2, 5, 3}}) {
+    const HostArray in[] = {random_array(rng, shape), random_array(rng, {5}), random_array(rng, {5})};
+    const auto build = [](bool wide, bool twice) {
+      return [=](Graph&, std::span<const Tensor> t) {
+        const Tensor narrow = cast(t[0], DType::bf16), x = cast(narrow, DType::f32);
+        const Tensor loss = mean(square(square(batch_norm(x, t[1], t[2], 1e-3).y)));
+        std::vector<Tensor> out = grad(loss, {{wide ? x : narrow, t[1], t[2]}});
+        if (twice) out = grad(sum(square(cast(out[0], DType::f32))) + sum(out[1]), {{narrow, t[1]}});
+        return out;
+      };
+    };
+    const Ran ran = check(in, build(false, false));
+    CHECK(ran.values[0].dtype() == DType::bf16);
+    const Ran kept = check(in, build(true, false));
+    CHECK(kept.values[0].dtype() == DType::f32);
+    check(in, build(false, true));
+    RuntimeOptions without = test::options();
+    without.pass_widen = false;
+    const int64_t saved = test::run(without, in, build(false, false)).kernels - ran.kernels;
+    if (counts_hold() && test::options().pass_widen) CHECK(saved == (shape == Shape{3, 5, 4, 7} ? 1 : 0));
+  }
+}
+
 TEST_CASE("the operands of a mixed product are rounded once, and what is narrow already not at all") {
   std::mt19937 rng(9);
   const HostArray in[] = {random_array(rng, {40, 60}), random_array(rng, {30, 60}), random_array(rng, {30})};

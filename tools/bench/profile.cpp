@@ -59,6 +59,7 @@ class ProfiledBackend final : public Backend {
   bool fuses(std::string_view op, DType dtype) const override { return backend_->fuses(op, dtype); }
   uint32_t wants_contiguous(const Piece& piece) const override { return backend_->wants_contiguous(piece); }
   ChannelsLast channels_last(const Piece& piece) override { return backend_->channels_last(piece); }
+  bool reads_bf16(std::string_view op, const Shape& x) const override { return backend_->reads_bf16(op, x); }
   Result<std::unique_ptr<Kernel>> compile(const Piece& piece) override {
     TN_ASSIGN(auto kernel, backend_->compile(piece));
     count(profile_.counts_.compiled);
