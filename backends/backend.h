@@ -91,8 +91,9 @@ class Backend {
   virtual Status synchronize() = 0;
 
   // Whether this op may be part of a piece of several: asked of element-wise ops, folds along the last axis (sum/1, ..,
-  // and take_along_axis/1 with one index a row), concat/1 of vectors for one such piece, matmul/1 followed by add/1 of
-  // one vector to all rows, and folds along any axes after a cast/1 to a wider type.
+  // and take_along_axis/1 with one index a row), concat/1 of vectors for one such piece, matmul/1 and mixed_matmul/1
+  // followed by add/1 of one vector to all rows, by relu/1, or by both, and folds along any axes after a cast/1 to a
+  // wider type.
   virtual bool fuses(std::string_view op, DType dtype) const = 0;
   // Bit i set: compile() is much faster when input i of the piece is contiguous; the planner then inserts a copy.
   virtual uint32_t wants_contiguous(const Piece& piece) const = 0;

@@ -49,6 +49,7 @@ class CpuBackend final : public Backend {
 
   bool fuses(std::string_view op, DType dtype) const override {
     if (op == "matmul/1") return dtype == DType::f32;
+    if (op == "mixed_matmul/1") return dtype != DType::f64;
     return is_tile_op(op, dtype) || is_row_op(op, dtype) || op == "concat/1";
   }
 
@@ -57,7 +58,7 @@ class CpuBackend final : public Backend {
                                        ? find_kernel(piece.nodes[0].op)
                                        : nullptr)
       return entry->wants_contiguous ? entry->wants_contiguous(piece) : 0;
-    if (piece.nodes[0].op == "matmul/1") return biased_matmul_wants_contiguous(piece);
+    if (is_product(piece)) return product_wants_contiguous(piece);
     if (const uint32_t mask = widened_fold_wants_contiguous(piece)) return mask;
     return is_tile_op(piece.nodes[0].op, first_dtype(piece.nodes[0], piece)) ? tile_wants_contiguous(piece)
                                                                              : 0;
@@ -80,8 +81,8 @@ class CpuBackend final : public Backend {
     if (piece.nodes.size() == 1 && inputs_in_order(piece.nodes[0]))
       if (const KernelEntry* entry = find_kernel(piece.nodes[0].op))
         if (std::unique_ptr<Kernel> kernel = entry->make(context_, piece)) return kernel;
-    if (piece.nodes.size() > 1 && piece.nodes[0].op == "matmul/1")
-      if (std::unique_ptr<Kernel> kernel = make_biased_matmul(context_, piece)) return kernel;
+    if (piece.nodes.size() > 1 && is_product(piece))
+      if (std::unique_ptr<Kernel> kernel = make_product(context_, piece)) return kernel;
     if (std::unique_ptr<Kernel> kernel = make_widened_fold(context_, piece)) return kernel;
     if (std::unique_ptr<Kernel> kernel = make_tile_kernel(context_, piece)) return kernel;
     if (piece.nodes.size() > 1 || !inputs_in_order(piece.nodes[0])) return make_sequence_kernel(*this, piece);

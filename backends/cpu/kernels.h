@@ -63,9 +63,11 @@ const KernelEntry* find_kernel(std::string_view op);
 
 // matmul of f64; null to decline.
 std::unique_ptr<Kernel> make_matmul_f64(Context& context, const Piece& piece);
-// matmul, perhaps a reshape that keeps rows, and add of a vector to each row; null to decline.
-std::unique_ptr<Kernel> make_biased_matmul(Context& context, const Piece& piece);
-uint32_t biased_matmul_wants_contiguous(const Piece& piece);
+// matmul or mixed_matmul, and what follows it in its piece: add of a vector to each row, relu, or both,
+// perhaps after reshapes that keep rows; null to decline.
+bool is_product(const Piece& piece);
+std::unique_ptr<Kernel> make_product(Context& context, const Piece& piece);
+uint32_t product_wants_contiguous(const Piece& piece);
 
 // cast of bf16 to f32, and a fold of it along any axes; null to decline.
 std::unique_ptr<Kernel> make_widened_fold(Context& context, const Piece& piece);

@@ -1,5 +1,5 @@
 // matmul and mixed_matmul on oneDNN: batched, with broadcast batch dimensions and plain or transposed
-// operands read in place.
+// operands read in place; with a bias and relu in the same call.
 #include "backends/cpu/dnnl_call.h"
 #include "backends/cpu/parallel.h"
 #include "backends/cpu/row_ops.h"
@@ -82,20 +82,37 @@ int worthwhile_threads(const Context& context, const Problem& p) {
   return static_cast<int>(std::clamp<int64_t>(multiplications / kThreadWork, 1, context.threads));
 }
 
+// What is done to each element of the product in the same call.
+struct Epilogue {
+  bool bias = false, relu = false;
+};
+
+// relu as oneDNN's post-operations. Its own turns NaN into 0, and so hides a run that has diverged; prelu
+// with slope 0 keeps NaN. It gives -0 for x < 0, which the sum with 0 makes 0, and NaN for -infinity, which
+// has diverged, too.
+dnnl::post_ops relu_that_keeps_nan() {
+  dnnl::post_ops ops;
+  ops.append_prelu(0);
+  ops.append_eltwise(dnnl::algorithm::eltwise_linear, 1.f, 0.f);
+  return ops;
+}
+constexpr int kSlope = DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_WEIGHTS;
+
 class DnnlMatmul final : public Kernel {
  public:
-  // `bias`: a vector is added to each row.
-  DnnlMatmul(Context& context, const Problem& p, bool bias = false) {
+  DnnlMatmul(Context& context, const Problem& p, Epilogue epilogue) : epilogue_(epilogue) {
     const int threads = worthwhile_threads(context, p);
     const ThreadLimit limit(context, threads);
     const auto a = dnnl_desc(p.a), b = dnnl_desc(p.b), c = dnnl_desc(p.c);
     dnnl::memory::desc bias_desc;
-    if (bias) {
+    if (epilogue.bias) {
       Shape row(Dims::filled(p.c.shape.rank(), 1));
       row[row.rank() - 1] = p.c.shape.back();
       bias_desc = dnnl_desc(Layout(TensorType{DType::f32, row}));
     }
-    const dnnl::matmul::primitive_desc pd(dnnl_state(context).engine, a, b, bias_desc, c, dnnl_attributes());
+    dnnl::primitive_attr attributes = dnnl_attributes();
+    if (epilogue.relu) attributes.set_post_ops(relu_that_keeps_nan());
+    const dnnl::matmul::primitive_desc pd(dnnl_state(context).engine, a, b, bias_desc, c, attributes);
     // The reference implementation is there for every type, and slow.
     if (p.a.dtype == DType::bf16 && std::string_view(pd.impl_info_str()).starts_with("ref"))
       throw dnnl::error(dnnl_unimplemented, "no optimised bf16 matmul");
@@ -103,7 +120,10 @@ class DnnlMatmul final : public Kernel {
     a_ = call_.add(DNNL_ARG_SRC, a);
     b_ = call_.add(DNNL_ARG_WEIGHTS, b);
     c_ = call_.add(DNNL_ARG_DST, c);
-    if (bias) bias_ = call_.add(DNNL_ARG_BIAS, bias_desc);
+    if (epilogue.bias) bias_ = call_.add(DNNL_ARG_BIAS, bias_desc);
+    static constexpr float slope = 0;
+    if (epilogue.relu)
+      call_.set(call_.add(kSlope, dnnl_desc(Layout(TensorType{DType::f32, Shape{1}}))), &slope);
     scratch_ = call_.add(DNNL_ARG_SCRATCHPAD, pd.scratchpad_desc());
     scratch_bytes_ = pd.scratchpad_desc().get_size();
   }
@@ -112,16 +132,19 @@ class DnnlMatmul final : public Kernel {
     call_.set(b_, in[1]);
     call_.set(c_, out[0]);
     call_.set(scratch_, scratch);
-    if (bias_ && in.size() == 3) call_.set(*bias_, in[2]);
+    if (epilogue_.bias) call_.set(bias_, in[2]);
     return call_.run();
   }
   size_t scratch_bytes() const override { return scratch_bytes_; }
-  std::string_view name() const override { return bias_ ? "onednn:matmul+bias" : "onednn:matmul"; }
+  std::string_view name() const override {
+    if (epilogue_.relu) return epilogue_.bias ? "onednn:matmul+bias+relu" : "onednn:matmul+relu";
+    return epilogue_.bias ? "onednn:matmul+bias" : "onednn:matmul";
+  }
 
  private:
+  Epilogue epilogue_;
   DnnlCall call_;
-  std::optional<size_t> bias_;
-  size_t a_ = 0, b_ = 0, c_ = 0, scratch_ = 0, scratch_bytes_ = 0;
+  size_t a_ = 0, b_ = 0, c_ = 0, bias_ = 0, scratch_ = 0, scratch_bytes_ = 0;
 };
 
 // Whether the elements fill a range of memory, in whatever order.
@@ -138,14 +161,14 @@ bool fills_memory(const Layout& l) {
 // rounded if it is to be bf16.
 class WidenedMatmul final : public Kernel {
  public:
-  WidenedMatmul(Context& context, Problem p, bool bias = false)
+  WidenedMatmul(Context& context, Problem p, Epilogue epilogue)
       : context_(context),
         a_(p.a.numel()),
         b_(p.b.numel()),
         c_(p.c.numel()),
         rounds_(p.c.dtype == DType::bf16) {
     p.a.dtype = p.b.dtype = p.c.dtype = DType::f32;
-    product_ = std::make_unique<DnnlMatmul>(context, p, bias);
+    product_ = std::make_unique<DnnlMatmul>(context, p, epilogue);
     at_b_ = align64(static_cast<size_t>(a_) * sizeof(float));
     at_c_ = at_b_ + align64(static_cast<size_t>(b_) * sizeof(float));
     inner_ = at_c_ + (rounds_ ? align64(static_cast<size_t>(c_) * sizeof(float)) : 0);
@@ -226,52 +249,57 @@ std::optional<Problem> problem_of(const Piece& piece) {
   return p;
 }
 
-std::unique_ptr<Kernel> make_matmul(Context& context, const Piece& piece) {
-  if (piece.nodes[0].outputs[0].dtype == DType::f64) return make_matmul_f64(context, piece);
-  const std::optional<Problem> p = problem_of(piece);
-  if (!p) return nullptr;
-  auto kernel = decline_on_error([&] { return std::make_unique<DnnlMatmul>(context, *p); });
-  if (!kernel && p->a.dtype == DType::bf16)
-    kernel = decline_on_error([&] { return std::make_unique<WidenedMatmul>(context, *p); });
-  return kernel;
-}
-
-std::unique_ptr<Kernel> make_mixed_matmul(Context& context, const Piece& piece) {
-  if (piece.inputs[0].dtype != DType::bf16 || piece.inputs[1].dtype != DType::bf16 ||
-      biased_matmul_wants_contiguous(piece))
-    return nullptr;
-  const std::optional<Problem> p = problem_of(piece);
-  if (!p) return nullptr;
-  const bool bias = piece.inputs.size() == 3;
-  std::unique_ptr<Kernel> kernel =
-      decline_on_error([&] { return std::make_unique<DnnlMatmul>(context, *p, bias); });
-  if (!kernel) kernel = decline_on_error([&] { return std::make_unique<WidenedMatmul>(context, *p, bias); });
-  return kernel;
+// What the piece does to the product, or nothing where that is none of ours.
+std::optional<Epilogue> epilogue_of(const Piece& piece) {
+  Epilogue e{.bias = piece.nodes[0].inputs.size() == 3};
+  for (int i = 1; i < static_cast<int>(piece.nodes.size()); ++i) {
+    const PieceNode& n = piece.nodes[static_cast<size_t>(i)];
+    const int before = ~(i - 1);
+    if (n.op == "add/1" && !e.bias && !e.relu && n.inputs.size() == 2 &&
+        (n.inputs == std::vector<int>{before, 2} || n.inputs == std::vector<int>{2, before}))
+      e.bias = true;
+    else if (n.op == "relu/1" && !e.relu && n.inputs == std::vector<int>{before})
+      e.relu = true;
+    else if (n.op != "reshape/1" || n.inputs != std::vector<int>{before})
+      return std::nullopt;
+  }
+  const std::vector<int> in_order =
+      piece.nodes[0].inputs.size() == 3 ? std::vector<int>{0, 1, 2} : std::vector<int>{0, 1};
+  if (piece.nodes[0].inputs != in_order || piece.inputs.size() != (e.bias ? 3u : 2u)) return std::nullopt;
+  return e;
 }
 
 }  // namespace
 
-uint32_t biased_matmul_wants_contiguous(const Piece& piece) {
+std::unique_ptr<Kernel> make_product(Context& context, const Piece& piece) {
+  if (piece.nodes[0].op == "mixed_matmul/1") {
+    if (piece.inputs[0].dtype != DType::bf16 || piece.inputs[1].dtype != DType::bf16) return nullptr;
+  } else if (piece.nodes[0].outputs[0].dtype == DType::f64) {
+    return piece.nodes.size() == 1 ? make_matmul_f64(context, piece) : nullptr;
+  }
+  if (product_wants_contiguous(piece)) return nullptr;
+  const std::optional<Epilogue> epilogue = epilogue_of(piece);
+  const std::optional<Problem> p = epilogue ? problem_of(piece) : std::nullopt;
+  if (!p) return nullptr;
+  auto kernel = decline_on_error([&] { return std::make_unique<DnnlMatmul>(context, *p, *epilogue); });
+  if (!kernel && p->a.dtype == DType::bf16)
+    kernel = decline_on_error([&] { return std::make_unique<WidenedMatmul>(context, *p, *epilogue); });
+  return kernel;
+}
+
+bool is_product(const Piece& piece) {
+  return piece.nodes[0].op == "matmul/1" || piece.nodes[0].op == "mixed_matmul/1";
+}
+
+uint32_t product_wants_contiguous(const Piece& piece) {
   return matmul_wants_contiguous(piece) |
          (piece.inputs.size() == 3 && !piece.inputs[2].contiguous() ? 4u : 0u);
 }
 
-std::unique_ptr<Kernel> make_biased_matmul(Context& context, const Piece& piece) {
-  const PieceNode &product = piece.nodes[0], &sum = piece.nodes.back();
-  const int made = ~(static_cast<int>(piece.nodes.size()) - 2);  // what the sum reads of the piece
-  const bool in_order = product.inputs == std::vector<int>{0, 1} && piece.inputs.size() == 3 &&
-                        (sum.inputs == std::vector<int>{made, 2} || sum.inputs == std::vector<int>{2, made});
-  if (!in_order || product.outputs[0].dtype != DType::f32 || biased_matmul_wants_contiguous(piece))
-    return nullptr;
-  const std::optional<Problem> p = problem_of(piece);
-  if (!p) return nullptr;
-  return decline_on_error([&] { return std::make_unique<DnnlMatmul>(context, *p, true); });
-}
-
 std::span<const KernelEntry> matmul_kernels() {
   static constexpr KernelEntry entries[] = {
-      {"matmul/1", make_matmul, matmul_wants_contiguous},
-      {"mixed_matmul/1", make_mixed_matmul, biased_matmul_wants_contiguous},
+      {"matmul/1", make_product, product_wants_contiguous},
+      {"mixed_matmul/1", make_product, product_wants_contiguous},
   };
   return entries;
 }

@@ -342,9 +342,9 @@ class PhaseCompiler {
         const Zmm v = x();
         return c_.vmulps(out, v, v);
       }
-      case TileOp::relu: {  // x < 0 ? 0 : x
+      case TileOp::relu: {  // x <= 0 ? 0 : x
         const Zmm v = x();
-        return blend_if(v, number(0), less, v, number(0), out);
+        return blend_if(v, number(0), less_equal, v, number(0), out);
       }
       case TileOp::leaky_relu: {  // x > 0 ? x : x slope
         const Zmm v = x();

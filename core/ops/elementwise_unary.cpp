@@ -146,13 +146,13 @@ struct Silu {
     return g * s * plus(x * one_minus(s), 1);
   }
 };
-struct Relu {  // NaN stays NaN
+struct Relu {  // NaN stays NaN, -0 becomes 0
   static constexpr std::string_view id = "relu/1";
   static constexpr bool ints = true;
   static constexpr double low = -2, high = 1.5;
   template <class A>
   static A f(A x) {
-    return x < 0 ? A{0} : x;
+    return x <= 0 ? A{0} : x;
   }
   // By the result, which is kept for other readers anyway: y > 0 where x > 0.
   static Tensor d(Tensor, Tensor y, Tensor g) { return keep_where(greater(y, constant_like(y, 0)), g); }

@@ -24,7 +24,7 @@ class Lowering {
     if (options_.pass_cse) eliminate_common_subexpressions(program_);
     if (options_.pass_simplify) simplify(program_, graph_);
     if (options_.pass_simplify) join_slice_gradients(program_);
-    if (options_.pass_epilogue) add_bias_to_products(program_, backend_);
+    if (options_.pass_epilogue) extend_products(program_, backend_);
     if (options_.pass_fuse) fuse(program_, backend_, options_.pass_rows, options_.pass_joins);
     if (options_.pass_widen) widen_where_read(program_, backend_);
     place_leaves();
@@ -202,7 +202,7 @@ class Lowering {
       if (choice.moved) out.back().layout = Layout(piece.output_type(k));
     }
     std::optional<Shape> over;
-    if (first.op->elementwise || (cluster && first.op->id != "matmul/1")) over = iterated(piece);
+    if (first.op->elementwise || (cluster && !is_matmul(*first.op))) over = iterated(piece);
     TN_RETURN_IF_ERROR(add_step(piece, std::move(in), std::move(out), std::move(over), std::move(label)));
     steps_.back().adds_to_first = first.op == find_op("scatter_add/1");
     return Status::ok();

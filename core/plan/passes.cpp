@@ -12,7 +12,7 @@ std::span<const PassInfo> planner_passes() {
       {"expand", &RuntimeOptions::pass_expand, "one_hot becomes a comparison, which fuses"},
       {"cse", &RuntimeOptions::pass_cse, "equal computations are done once"},
       {"simplify", &RuntimeOptions::pass_simplify, "x*1, x-0, -(-x) and the like are left out"},
-      {"epilogue", &RuntimeOptions::pass_epilogue, "a product adds its bias itself"},
+      {"epilogue", &RuntimeOptions::pass_epilogue, "a product adds its bias and applies relu itself"},
       {"fuse", &RuntimeOptions::pass_fuse, "element-wise chains become one piece"},
       {"rows", &RuntimeOptions::pass_rows, "folds along rows become part of such pieces"},
       {"joins", &RuntimeOptions::pass_joins, "vectors joined for one piece are read part by part"},

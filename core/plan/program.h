@@ -52,10 +52,12 @@ void expand(Program& p, bool one_hots);
 void eliminate_common_subexpressions(Program& p);
 void simplify(Program& p, const Graph& g);
 void join_slice_gradients(Program& p);
-void add_bias_to_products(Program& p, const Backend& backend);
+void extend_products(Program& p, const Backend& backend);
 // `rows`: with folds along rows; `joins`: reading joined vectors part by part.
 void fuse(Program& p, const Backend& backend, bool rows, bool joins);
 void widen_where_read(Program& p, const Backend& backend);
+
+inline bool is_matmul(const OpDef& op) { return op.id == "matmul/1" || op.id == "mixed_matmul/1"; }
 
 // Whether every value of the first type is one of the second, a larger one.
 inline bool widens(DType from, DType to) {

@@ -56,7 +56,7 @@ class Widener {
       if (!n.dead && n.cluster >= 0) {
         Cluster& c = clusters_[n.cluster];
         ++c.nodes;
-        c.product |= n.op->id == "matmul/1";
+        c.product |= is_matmul(*n.op);
       }
     next_ = clusters_.empty() ? 0 : clusters_.rbegin()->first + 1;
     std::vector<Program::Node> old;
