@@ -2,6 +2,8 @@
 // the vector that is added to each of its rows, and relu. The sum is rounded once more than the product, as
 // it would be alone, and relu does not round, so that no bit changes. (relu of -infinity may become NaN
 // there. Other activations would be rounded otherwise, and their derivatives want what went in.)
+#include <set>
+
 #include "core/plan/program.h"
 
 namespace tenon {
@@ -18,15 +20,25 @@ class Extender {
   }
 
   void run() {
+    std::vector<int> forward(p_.values.size());
+    for (size_t v = 0; v < forward.size(); ++v) forward[v] = static_cast<int>(v);
     for (Program::Node& n : p_.nodes) {
       if (n.dead) continue;
-      if (n.op->id == "add/1") add(n);
-      if (n.op->id == "relu/1") follow(n, n.in[0]);
+      if (n.op->id == "add/1") {
+        add(n);
+      } else if (n.op->id == "relu/1") {
+        if (!relu_of_widened(n)) follow(n, n.in[0]);
+      } else if (n.op->id == "cast/1" && late_casts_.contains(n.in[0])) {
+        const int narrow = node_of(n.in[0]).in[0];
+        if (type(narrow) == type(n.out[0])) forward[at(n.out[0])] = narrow;
+      }
     }
+    p_.replace_and_sweep(forward);
   }
 
  private:
   static size_t at(int i) { return static_cast<size_t>(i); }
+  Program::Node& node_of(int v) const { return p_.nodes[at(p_.values[at(v)].producer)]; }
   const TensorType& type(int v) const { return p_.values[at(v)].type; }
 
   // The node that makes v, perhaps under another shape with the same rows, if nobody else reads either.
@@ -34,7 +46,7 @@ class Extender {
     for (bool reshaped = false;; reshaped = true) {
       const Program::Value& x = p_.values[at(v)];
       if (x.kind != Program::Kind::computed || readers_[at(v)] != 1) return nullptr;
-      Program::Node& n = p_.nodes[at(x.producer)];
+      Program::Node& n = node_of(v);
       if (reshaped || n.op->id != "reshape/1") return &n;
       const Shape &from = type(n.in[0]).shape, &to = type(v).shape;
       if (from.rank() == 0 || to.rank() == 0 || from.back() != to.back()) return nullptr;
@@ -64,9 +76,26 @@ class Extender {
     }
   }
 
+  // relu of a product that is rounded to bf16 and widened again comes before the cast, which changes nothing.
+  bool relu_of_widened(Program::Node& n) {
+    const int v = n.in[0];
+    if (p_.values[at(v)].kind != Program::Kind::computed || readers_[at(v)] != 1) return false;
+    Program::Node& cast = node_of(v);
+    const Program::Node* product = cast.op->id == "cast/1" ? maker(cast.in[0]) : nullptr;
+    if (!product || product->op->id != "mixed_matmul/1" || !widens(type(cast.in[0]).dtype, type(v).dtype) ||
+        !backend_.fuses(product->op->id, type(cast.in[0]).dtype))
+      return false;
+    std::swap(n.op, cast.op);
+    std::swap(n.words, cast.words);
+    p_.values[at(v)].type = type(cast.in[0]);
+    late_casts_.insert(n.out[0]);
+    return follow(cast, cast.in[0]);
+  }
+
   Program& p_;
   const Backend& backend_;
   std::vector<int> readers_;
+  std::set<int> late_casts_;  // results of such casts
   int next_ = 0;
 };
 

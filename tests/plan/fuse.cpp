@@ -176,6 +176,17 @@ TEST_CASE("a product adds its bias and applies relu itself, with the bits of a s
       return {relu(matmul(t[0], t[1], false, true)), relu(linear(t[3], t[1], t[2])),
               relu(mixed_linear(t[3], t[1], t[2])), relu(mixed_linear(x, w, t[2])), relu(mixed_linear(x, w))};
     });
+    // Rounded to bf16 and widened, the layers of a model in mixed precision: one product each.
+    const auto layers = [](Graph&, std::span<const Tensor> t) -> std::vector<Tensor> {
+      const Tensor w = cast(t[1], DType::bf16);
+      const Tensor h = relu(cast(mixed_linear(cast(t[3], DType::bf16), w, t[2]), DType::f32));
+      const Tensor y = mixed_linear(cast(h, DType::bf16), transpose(w));
+      return {h, y, grad(sum(square(cast(y, DType::f32))), {{t[3]}})[0]};
+    };
+    check(in, layers);
+    const Ran forward = check(
+        in, [&](Graph& g, std::span<const Tensor> t) -> std::vector<Tensor> { return {layers(g, t)[1]}; });
+    if (counts_hold() && o.pass_epilogue) CHECK(forward.kernels == 4);  // two casts to bf16, two products
     // Nothing is taken that others read too, nor a sum that is not one vector for all rows.
     check(in, [](Graph&, std::span<const Tensor> t) -> std::vector<Tensor> {
       const Tensor y = matmul(t[0], t[1], false, true), z = linear(t[0], t[1], t[2]);
