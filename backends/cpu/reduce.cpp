@@ -42,14 +42,13 @@ std::vector<bool> reduced_axes(const Piece& piece) {
   return reduced;
 }
 
+struct Dim {
+  int64_t size, stride;
+  bool reduced;
+};
+
 // Neighbouring dimensions of one kind are merged where the layout allows.
-std::optional<Problem> analyse(const Piece& piece, const Layout& in) {
-  if (!is_row_type(in.dtype) || in.numel() == 0) return std::nullopt;
-  const std::vector<bool> axes = reduced_axes(piece);
-  struct Dim {
-    int64_t size, stride;
-    bool reduced;
-  };
+std::vector<Dim> merged(const Layout& in, const std::vector<bool>& axes) {
   std::vector<Dim> dims;
   for (int d = 0; d < in.shape.rank(); ++d) {
     if (in.shape[d] == 1) continue;
@@ -61,6 +60,18 @@ std::optional<Problem> analyse(const Piece& piece, const Layout& in) {
       dims.push_back(dim);
     }
   }
+  return dims;
+}
+
+// Nothing where the elements don't lie so that they can be folded in the order of a row-major tensor.
+std::optional<Problem> analyse(const Piece& piece, const Layout& in) {
+  if (!is_row_type(in.dtype) || in.numel() == 0) return std::nullopt;
+  const std::vector<bool> axes = reduced_axes(piece);
+  std::vector<Dim> dims = merged(in, axes);
+  const std::vector<Dim> row_major = merged(Layout(TensorType{in.dtype, in.shape}), axes);
+  if (!std::equal(dims.begin(), dims.end(), row_major.begin(), row_major.end(),
+                  [](const Dim& a, const Dim& b) { return a.size == b.size; }))
+    return std::nullopt;
   Problem p;
   p.dtype = in.dtype;
   p.result = piece.output_type(0).dtype;
