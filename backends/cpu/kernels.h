@@ -63,6 +63,7 @@ const KernelEntry* find_kernel(std::string_view op);
 
 // matmul of f64; null to decline.
 std::unique_ptr<Kernel> make_matmul_f64(Context& context, const Piece& piece);
+uint32_t matmul_f64_wants_contiguous(const Piece& piece);
 // matmul or mixed_matmul, and what follows it in its piece: add of a vector to each row, relu, or both,
 // perhaps after reshapes that keep rows; null to decline.
 bool is_product(const Piece& piece);

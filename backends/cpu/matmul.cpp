@@ -213,10 +213,10 @@ Layout transposed(Layout l) {
 }
 
 uint32_t matmul_wants_contiguous(const Piece& piece) {
-  if (piece.nodes[0].outputs[0].dtype == DType::f64) return 0;
-  uint32_t mask = 0;
   const Layout &a = piece.inputs[0], &b = piece.inputs[1];
   if (a.shape.rank() < 2 || b.shape.rank() < 2) return 0;
+  if (piece.nodes[0].outputs[0].dtype == DType::f64) return matmul_f64_wants_contiguous(piece);
+  uint32_t mask = 0;
   for (size_t i = 0; i < 2; ++i) {
     const Layout& l = piece.inputs[i];
     if (!readable(l) || (l.dtype == DType::bf16 && !fills_memory(l))) mask |= 1u << i;

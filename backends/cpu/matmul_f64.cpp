@@ -74,6 +74,19 @@ class MatmulF64 : public Kernel {
 
 }  // namespace
 
+// A product with a vector sums in another order than one of matrices, so it must be one wherever the operands lie.
+uint32_t matmul_f64_wants_contiguous(const Piece& piece) {
+  const Matrix a(piece.inputs[0], piece.nodes[0].attrs.flag("transpose_a")),
+      b(piece.inputs[1], piece.nodes[0].attrs.flag("transpose_b"));
+  if (a.rows != 1 && b.cols != 1) return 0;
+  const bool b_is_vector = b.cols == 1;
+  const auto fits = [](const Matrix& m, bool vector, int64_t size, int64_t stride) {
+    return vector ? size == 1 || stride == 1 : m.dense();
+  };
+  return (fits(a, !b_is_vector, a.cols, a.col_stride) ? 0u : 1u) |
+         (fits(b, b_is_vector, b.rows, b.row_stride) ? 0u : 2u);
+}
+
 std::unique_ptr<Kernel> make_matmul_f64(Context& context, const Piece& piece) {
   if (piece.inputs[0].numel() == 0 || piece.inputs[1].numel() == 0) return nullptr;
   return std::make_unique<MatmulF64>(context, piece);

@@ -91,7 +91,6 @@ void product_f64(StridedF64 a, StridedF64 b, int64_t rows, int64_t depth, int64_
 
 void product_with_vector_f64(StridedF64 a, const double* x, int64_t rows, int64_t depth, double* y, int threads) {
   const GemmF64& gemm = gemm_f64();
-  // Rows are cut where blocks of them end, so that a row is summed the same way in any cut.
   const int64_t grain = rounded_up(std::max<int64_t>(kMovedGrain / depth, 1), gemm.vector_rows);
   parallel_for(threads, rows, grain, [&](int64_t begin, int64_t end) {
     const double* first = a.data + begin * a.row_stride;
