@@ -9,6 +9,8 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "backends/cpu/partial-inl.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace tenon::cpu::HWY_NAMESPACE {
 namespace {
@@ -72,10 +74,11 @@ void some_dots(const double* a, int64_t stride, const double* x, int64_t depth, 
 #pragma GCC unroll 8
   for (int t = 0; t < kTurnVectors; ++t, k += kTurnLanes) {
     if (k >= depth) break;
-    const auto some = hn::FirstN(d, static_cast<size_t>(std::min<int64_t>(depth - k, kTurnLanes)));
-    const auto xk = hn::MaskedLoad(some, d, x + k);
+    const auto n = static_cast<size_t>(std::min<int64_t>(depth - k, kTurnLanes));
+    const auto some = hn::FirstN(d, n);
+    const auto xk = load_first(d, x + k, n);
     for (int r = 0; r < kCount; ++r) {
-      const auto sum = hn::MulAdd(hn::MaskedLoad(some, d, a + r * stride + k), xk, sums[r][t]);
+      const auto sum = hn::MulAdd(load_first(d, a + r * stride + k, n), xk, sums[r][t]);
       sums[r][t] = hn::IfThenElse(some, sum, sums[r][t]);  // the others would lose a sign of zero
     }
   }
@@ -133,11 +136,11 @@ void columns(const double* a, int64_t stride, const double* x, int64_t rows, int
     for (int p = 0; p < kBlocks; ++p) hn::StoreU(sums[p], d, y + r + p * lanes);
   }
   for (; r < rows; r += lanes) {
-    const auto some = hn::FirstN(d, static_cast<size_t>(std::min(lanes, rows - r)));
+    const auto n = static_cast<size_t>(std::min(lanes, rows - r));
     V sums[1];
     some_columns(
-        x, depth, [&](int64_t k, int) HWY_ATTR { return hn::MaskedLoad(some, d, a + k * stride + r); }, sums);
-    hn::BlendedStore(sums[0], some, d, y + r);
+        x, depth, [&](int64_t k, int) HWY_ATTR { return load_first(d, a + k * stride + r, n); }, sums);
+    store_first(sums[0], d, y + r, n);
   }
 }
 

@@ -236,8 +236,9 @@ const PairGemm& pair_gemm() {
     g.multiply = multiply_avx512_bf16;
     return g;
   }();
-  static const bool has = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw") &&
-                          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  static const bool has = (hwy::SupportedTargets() & HWY_AVX3) && __builtin_cpu_supports("avx512bf16") &&
+                          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+                          __builtin_cpu_supports("avx512dq");
   if (has) return gemm;
 #endif
   return portable_pair_gemm();

@@ -13,6 +13,7 @@
 #include <cmath>
 #include <limits>
 
+#include "backends/cpu/partial-inl.h"
 #include "backends/cpu/tile_exp.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -20,33 +21,9 @@ namespace tenon::cpu::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-template <class D>
-using Value = hn::TFromD<D>;
-
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V constant(D d, double v) {
   return hn::Set(d, static_cast<Value<D>>(v));
-}
-
-// The first n lanes, fewer than a vector holds, from memory of which no more may be touched; zeros behind
-// them.
-template <class D>
-HWY_INLINE hn::Vec<D> load_first(D d, const Value<D>* from, size_t n) {
-#if !HWY_MEM_OPS_MIGHT_FAULT
-  if constexpr (sizeof(Value<D>) >= 4) return hn::MaskedLoad(hn::FirstN(d, n), d, from);
-#endif
-  HWY_ALIGN Value<D> lanes[HWY_MAX_BYTES / sizeof(Value<D>)] = {};
-  for (size_t i = 0; i < n; ++i) lanes[i] = from[i];
-  return hn::Load(d, lanes);
-}
-template <class D>
-HWY_INLINE void store_first(hn::Vec<D> v, D d, Value<D>* to, size_t n) {
-#if !HWY_MEM_OPS_MIGHT_FAULT
-  if constexpr (sizeof(Value<D>) >= 4) return hn::BlendedStore(v, hn::FirstN(d, n), d, to);
-#endif
-  HWY_ALIGN Value<D> lanes[HWY_MAX_BYTES / sizeof(Value<D>)];
-  hn::Store(v, d, lanes);
-  for (size_t i = 0; i < n; ++i) to[i] = lanes[i];
 }
 
 // f applied to each lane; for functions that are rare or need libm's range.

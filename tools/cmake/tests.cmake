@@ -14,7 +14,7 @@ set(test_definitions TENON_SOURCE_DIR="${CMAKE_SOURCE_DIR}" TENON_BINARY_DIR="${
 
 file(GLOB support_sources CONFIGURE_DEPENDS tests/support/*.cpp)
 if(support_sources)
-  add_library(test_support STATIC ${support_sources})
+  add_library(test_support OBJECT ${support_sources})
   tenon_own_code(test_support)
   target_compile_definitions(test_support PRIVATE ${test_definitions})
   target_link_libraries(test_support PUBLIC ${test_libraries} Catch2::Catch2)
