@@ -22,6 +22,23 @@ struct Matrix {
   bool dense() const { return row_stride == 1 || col_stride == 1; }
 };
 
+}  // namespace
+
+// A product with a vector sums in another order than one of matrices, so it must be one wherever the operands lie.
+uint32_t matmul_f64_wants_contiguous(const Piece& piece) {
+  const Matrix a(piece.inputs[0], piece.nodes[0].attrs.flag("transpose_a")),
+      b(piece.inputs[1], piece.nodes[0].attrs.flag("transpose_b"));
+  if (a.rows != 1 && b.cols != 1) return 0;
+  const bool b_is_vector = b.cols == 1;
+  const auto fits = [](const Matrix& m, bool vector, int64_t size, int64_t stride) {
+    return vector ? size == 1 || stride == 1 : m.dense();
+  };
+  return (fits(a, !b_is_vector, a.cols, a.col_stride) ? 0u : 1u) |
+         (fits(b, b_is_vector, b.rows, b.row_stride) ? 0u : 2u);
+}
+
+namespace {
+
 class MatmulF64 : public Kernel {
  public:
   MatmulF64(const Context& context, const Piece& piece)
@@ -36,8 +53,8 @@ class MatmulF64 : public Kernel {
       const Layout batch(l.dtype, Shape(std::span(l.shape.begin(), n)), Strides(std::span(l.strides.begin(), n)));
       batch_strides_[i] = broadcast_strides(batch, batch_);
     }
-    if (a_.dense() && b_.cols == 1 && (b_.row_stride == 1 || b_.rows == 1)) vector_ = Vector::b;
-    else if (b_.dense() && a_.rows == 1 && (a_.col_stride == 1 || a_.cols == 1)) vector_ = Vector::a;
+    if ((a_.rows == 1 || b_.cols == 1) && matmul_f64_wants_contiguous(piece) == 0)
+      vector_ = b_.cols == 1 ? Vector::b : Vector::a;
   }
 
   Status run(std::span<void* const> in, std::span<void* const> out, void* scratch) override {
@@ -73,19 +90,6 @@ class MatmulF64 : public Kernel {
 };
 
 }  // namespace
-
-// A product with a vector sums in another order than one of matrices, so it must be one wherever the operands lie.
-uint32_t matmul_f64_wants_contiguous(const Piece& piece) {
-  const Matrix a(piece.inputs[0], piece.nodes[0].attrs.flag("transpose_a")),
-      b(piece.inputs[1], piece.nodes[0].attrs.flag("transpose_b"));
-  if (a.rows != 1 && b.cols != 1) return 0;
-  const bool b_is_vector = b.cols == 1;
-  const auto fits = [](const Matrix& m, bool vector, int64_t size, int64_t stride) {
-    return vector ? size == 1 || stride == 1 : m.dense();
-  };
-  return (fits(a, !b_is_vector, a.cols, a.col_stride) ? 0u : 1u) |
-         (fits(b, b_is_vector, b.rows, b.row_stride) ? 0u : 2u);
-}
 
 std::unique_ptr<Kernel> make_matmul_f64(Context& context, const Piece& piece) {
   if (piece.inputs[0].numel() == 0 || piece.inputs[1].numel() == 0) return nullptr;

@@ -18,24 +18,10 @@ using V = hn::Vec<D>;
 const D d;
 
 // The last elements of a row, fewer than a vector, with `fill` behind them.
-#if HWY_MEM_OPS_MIGHT_FAULT  // masked-off lanes are touched all the same
 HWY_INLINE V load_rest(const float* x, size_t n, float fill) {
-  HWY_ALIGN float lanes[16];
-  for (size_t i = 0; i < hn::Lanes(d); ++i) lanes[i] = i < n ? x[i] : fill;
-  return hn::Load(d, lanes);
+  return hn::IfThenElse(hn::FirstN(d, n), load_first(d, x, n), hn::Set(d, fill));
 }
-HWY_INLINE void store_rest(V v, float* out, size_t n) {
-  HWY_ALIGN float lanes[16];
-  hn::Store(v, d, lanes);
-  for (size_t i = 0; i < n; ++i) out[i] = lanes[i];
-}
-#else
-HWY_INLINE V load_rest(const float* x, size_t n, float fill) {
-  const auto mask = hn::FirstN(d, n);
-  return hn::IfThenElse(mask, hn::MaskedLoad(mask, d, x), hn::Set(d, fill));
-}
-HWY_INLINE void store_rest(V v, float* out, size_t n) { hn::BlendedStore(v, hn::FirstN(d, n), d, out); }
-#endif
+HWY_INLINE void store_rest(V v, float* out, size_t n) { store_first(v, d, out, n); }
 
 // Folds `term(x, y)` over the row with four accumulators. `idle` is a value of x and y whose term changes
 // nothing.
